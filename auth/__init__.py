@@ -1,0 +1,9 @@
+"""Who is asking: credentials in, an identity, a rejection or "could not tell" out.
+
+This package knows nothing of SOCKS, of Trio or of the store. Backends are synchronous; the server calls them in
+threads.
+"""
+
+from auth.backend import Answer, Backend, Credentials, Identity, Rejected, Rejection, Unavailable
+
+__all__ = ["Answer", "Backend", "Credentials", "Identity", "Rejected", "Rejection", "Unavailable"]

@@ -1,0 +1,1 @@
+"""The tests. This package exists because a bare folder tests/auth would shadow the package `auth`."""

@@ -1,0 +1,83 @@
+"""RFC 1928 and RFC 1929 as messages and octets, without any input or output."""
+
+from trioproxy.protocol.address import Address, AddressError, AddressFault, Host, decode_address_untrusted
+from trioproxy.protocol.codes import (
+    SOCKS_VERSION,
+    SUBNEGOTIATION_VERSION,
+    AddressType,
+    AuthenticationStatus,
+    Command,
+    Method,
+    Reply,
+)
+from trioproxy.protocol.connection import (
+    EARLY_DATA_MAX,
+    NEED_DATA,
+    RECEIVED_MAX,
+    TRANSITIONS,
+    ClientMessage,
+    NeedData,
+    ServerConnection,
+    ServerMessage,
+    State,
+    Step,
+)
+from trioproxy.protocol.datagram import (
+    Datagram,
+    DatagramError,
+    DropReason,
+    decode_datagram_untrusted,
+    encode_datagram,
+    encode_header,
+)
+from trioproxy.protocol.errors import ANSWERS, LocalProtocolError, ProtocolError, RemoteProtocolError, Violation
+from trioproxy.protocol.messages import (
+    AuthenticationReply,
+    Greeting,
+    MethodSelection,
+    ReplyMessage,
+    Request,
+    UsernamePassword,
+)
+
+__all__ = [
+    "ANSWERS",
+    "EARLY_DATA_MAX",
+    "NEED_DATA",
+    "RECEIVED_MAX",
+    "SOCKS_VERSION",
+    "SUBNEGOTIATION_VERSION",
+    "TRANSITIONS",
+    "Address",
+    "AddressError",
+    "AddressFault",
+    "AddressType",
+    "AuthenticationReply",
+    "AuthenticationStatus",
+    "ClientMessage",
+    "Command",
+    "Datagram",
+    "DatagramError",
+    "DropReason",
+    "Greeting",
+    "Host",
+    "LocalProtocolError",
+    "Method",
+    "MethodSelection",
+    "NeedData",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "Reply",
+    "ReplyMessage",
+    "Request",
+    "ServerConnection",
+    "ServerMessage",
+    "State",
+    "Step",
+    "UsernamePassword",
+    "Violation",
+    "decode_address_untrusted",
+    "decode_datagram_untrusted",
+    "encode_datagram",
+    "encode_header",
+]
