@@ -1,0 +1,159 @@
+"""Rules, rule sets and requests from a world so small that they often meet."""
+
+from functools import cache  # Hypothesis checks each new strategy anew, which takes longer than drawing from it
+from ipaddress import ip_address, ip_network
+
+from hypothesis import strategies as st
+
+from auth import Identity
+from trioproxy.policy import (
+    AccessRequest,
+    IPAddress,
+    IPNetwork,
+    Rule,
+    RuleProtocol,
+    RuleSet,
+    Scope,
+    ScopeKind,
+    canonical_address,
+)
+from trioproxy.policy.rules import EVERY_PORT, Area, Domain, Host, Ports
+
+TENANTS = ["main", "physics"]
+USERS = ["alice", "bob", "jane doe", "zoë@example.org"]
+GROUPS = ["staff", "students", "it-ops", "system-proxy"]
+PORTS = [1, 2, 22, 80, 443, 444, 1023, 1024, 5000, 32767, 32768, 65534, 65535]
+ADDRESSES = [
+    *("10.0.0.0", "10.0.0.1", "10.0.0.2", "10.1.2.3", "10.255.255.255", "192.168.1.1", "100.64.0.1", "172.32.0.1"),
+    *("8.8.8.8", "8.8.8.9", "93.184.216.34", "192.0.0.8", "203.0.113.7", "223.255.255.255", "127.0.0.1", "0.0.0.0"),
+    *("2001:4860::8888", "2001:db8::1", "fd00::1", "64:ff9b::808:808", "64:ff9b::a00:1", "2002:a00:1::1", "::1"),
+    *("2a00:1450::1", "2a00:1450::2", "64:ff9b:1::a00:1", "2a00::5efe:a00:1", "fe80::1", "4000::1", "::808:808"),
+]
+
+
+NETWORKS = [
+    ip_network(f"{address}/{length}", strict=False)
+    for address in ADDRESSES
+    for length in (0, 1, 7, 8, 15, 16, 23, 24, 31, 32, 48, 64, 96, 127, 128)
+    if length <= ip_address(address).max_prefixlen
+]
+
+
+@cache
+def addresses() -> st.SearchStrategy[IPAddress]:
+    """Mostly addresses that rules speak about, sometimes any."""
+    known = st.sampled_from([ip_address(address) for address in ADDRESSES])
+    return st.one_of(known, known, known, st.ip_addresses().map(canonical_address))
+
+
+@cache
+def networks() -> st.SearchStrategy[IPNetwork]:
+    """Networks around those addresses, /0 and single addresses included."""
+    return st.sampled_from(NETWORKS) | addresses().map(ip_network)
+
+
+@cache
+def names() -> st.SearchStrategy[str]:
+    """Canonical names, of few labels."""
+    return st.lists(st.sampled_from(["a", "b", "c", "_x-1"]), min_size=1, max_size=5).map(".".join)
+
+
+@cache
+def hosts(*, names_too: bool = True) -> st.SearchStrategy[Host]:
+    """The left or right side of a rule."""
+    some: list[st.SearchStrategy[Host]] = [
+        st.just(Area.EVERYWHERE),
+        st.sampled_from(Area),
+        networks(),
+    ]
+    return st.one_of(*some, st.builds(Domain, names(), st.booleans())) if names_too else st.one_of(*some)
+
+
+@cache
+def ports() -> st.SearchStrategy[Ports]:
+    """`*`, single ports, ranges and lists of them."""
+    single = st.sampled_from(PORTS).map(lambda port: (port, port))
+    some = st.tuples(st.sampled_from(PORTS), st.sampled_from(PORTS)).map(lambda pair: (min(pair), max(pair)))
+    return st.one_of(st.just(EVERY_PORT), st.lists(st.one_of(single, some), min_size=1, max_size=4).map(tuple))
+
+
+@cache
+def owners(kind: ScopeKind) -> st.SearchStrategy[Scope]:
+    """A user or a group of some tenant."""
+    return st.builds(
+        Scope, st.just(kind), st.sampled_from(TENANTS), st.sampled_from(USERS if kind is ScopeKind.USER else GROUPS)
+    )
+
+
+@cache
+def rules(*, for_global: bool = False) -> st.SearchStrategy[Rule]:
+    """Rules as `parse_rule` returns them; with user= and group= for the global layer."""
+    nobody: st.SearchStrategy[Scope | None] = st.none()
+    return st.builds(
+        Rule,
+        allow=st.booleans(),
+        protocol=st.sampled_from([None, *RuleProtocol]),
+        source=hosts(names_too=False),
+        source_ports=st.one_of(st.just(EVERY_PORT), ports()),
+        destination=hosts(),
+        destination_ports=ports(),
+        user=nobody | owners(ScopeKind.USER) if for_global else nobody,
+        group=nobody | owners(ScopeKind.GROUP) if for_global else nobody,
+        log=st.sampled_from([None, True, False]),
+        note=st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" "), max_size=20),
+    )
+
+
+INNER_SCOPES = [
+    scope
+    for tenant in TENANTS
+    for scope in (
+        Scope(ScopeKind.TENANT, tenant),
+        Scope(ScopeKind.GROUP, tenant, GROUPS[0]),
+        Scope(ScopeKind.GROUP, tenant, GROUPS[1]),
+        Scope(ScopeKind.USER, tenant, USERS[0]),
+    )
+]
+
+
+def policies() -> st.SearchStrategy[dict[Scope, RuleSet]]:
+    """All layers of a small site: long enough together for every kind of table."""
+    return st.builds(
+        _layers,
+        st.lists(rules(for_global=True), max_size=10),
+        st.lists(st.tuples(st.sampled_from(INNER_SCOPES), rules()), max_size=15),
+    )
+
+
+def _layers(outer: list[Rule], inner: list[tuple[Scope, Rule]]) -> dict[Scope, RuleSet]:
+    layers = {Scope(ScopeKind.GLOBAL): outer}
+    for scope, rule in inner:
+        layers.setdefault(scope, []).append(rule)
+    return {scope: RuleSet(found) for scope, found in layers.items()}
+
+
+def identities() -> st.SearchStrategy[Identity]:
+    """Known users, and clients without login."""
+    known = st.builds(
+        Identity,
+        st.sampled_from(TENANTS),
+        st.sampled_from(USERS),
+        st.frozensets(st.sampled_from(GROUPS)),
+        st.just("local"),
+    )
+    return st.one_of(known, known, st.builds(Identity, st.sampled_from(TENANTS), st.none()))
+
+
+def requests() -> st.SearchStrategy[AccessRequest]:
+    """Questions, port 0 and names included."""
+    port = st.sampled_from([0, *PORTS, 6000])
+    return st.builds(
+        AccessRequest,
+        identities(),
+        addresses(),
+        port,
+        st.sampled_from(RuleProtocol),
+        st.none() | names(),
+        addresses(),
+        port,
+    )

@@ -1,0 +1,67 @@
+"""Tests of `trioproxy.policy.reach`, through `Policy.may_ever`."""
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+
+from tests.policy import strategies
+from tests.policy.asking import identity, policy
+from trioproxy.policy import AccessRequest, Floor, Permit, Policy, RuleProtocol, RuleSet, Scope
+
+TCP, UDP, BIND = RuleProtocol.TCP, RuleProtocol.UDP, RuleProtocol.BIND
+INSIDE, OUTSIDE = ip_address("10.1.2.3"), ip_address("192.0.2.1")
+
+
+@pytest.mark.parametrize("scope", ["global", "tenant:main", "group:staff", "user:alice"])
+def test_an_allow_rule_in_one_of_the_layers_is_enough(scope: str) -> None:
+    """A client whom any layer allows something may go on to be judged."""
+    rules = policy({scope: ["udp:10.0.0.0/8(*)->example.org(443)"]})
+    alice = identity("alice", ["staff"])
+    assert rules.may_ever(alice, INSIDE, UDP)
+    assert not rules.may_ever(alice, OUTSIDE, UDP)
+    assert not rules.may_ever(alice, INSIDE, TCP)
+
+
+@pytest.mark.parametrize(
+    "scope", ["tenant:physics", "group:students", "group:physics/staff", "user:bob", "user:physics/alice"]
+)
+def test_layers_of_others_do_not_help(scope: str) -> None:
+    """DESIGN section 1: no tenant, group or user sees or affects another."""
+    assert not policy({scope: ["any:*(*)->*(*)"]}).may_ever(identity("alice", ["staff"]), INSIDE, TCP)
+
+
+def test_a_deny_rule_allows_nothing() -> None:
+    """Only allow rules count; a deny cannot make it possible."""
+    assert not policy({"global": ["deny any:*(*)->*(*)"]}).may_ever(identity(), INSIDE, TCP)
+
+
+def test_any_stands_for_each_protocol() -> None:
+    """DESIGN section 3: `any` is tcp, udp and bind."""
+    rules = policy({"global": ["any:*(*)->*(*)"]})
+    assert [rules.may_ever(identity(), INSIDE, protocol) for protocol in (TCP, UDP, BIND)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("user=alice", True),
+        ("user=bob", False),
+        ("group=staff", True),
+        ("group=students", False),
+        ("user=physics/alice", False),
+    ],
+)
+def test_a_global_rule_for_somebody_helps_nobody_else(options: str, expected: bool) -> None:
+    """DESIGN section 3: user= and group= in the global layer."""
+    rules = policy({"global": [f"tcp:*(*)->*(*) {options}"]})
+    assert expected == rules.may_ever(identity("alice", ["staff"]), INSIDE, TCP)
+    assert not rules.may_ever(identity(None), INSIDE, TCP)
+
+
+@given(strategies.policies(), strategies.requests())
+def test_it_is_an_upper_bound(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> None:
+    """What is permitted may ever be: False never refuses what `judge` permits."""
+    rules = Policy(rule_sets, Floor())
+    if isinstance(rules.judge(asked), Permit):
+        assert rules.may_ever(asked.identity, asked.client_address, asked.protocol)

@@ -1,0 +1,39 @@
+"""Who may reach what: canonical destinations, the floor, rules, the verdict and its explanation. Pure."""
+
+from trioproxy.policy.canonical import CanonicalError, canonical_address, canonical_host
+from trioproxy.policy.floor import Floor, OwnEndpoints
+from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.policy import Explanation, LayerVote, Policy, Vote
+from trioproxy.policy.ranges import IPNetwork
+from trioproxy.policy.request import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
+from trioproxy.policy.rules import Rule, check_scope
+from trioproxy.policy.ruleset import RuleSet
+from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "AccessRequest",
+    "CanonicalError",
+    "Explanation",
+    "Floor",
+    "IPAddress",
+    "IPNetwork",
+    "LayerVote",
+    "OwnEndpoints",
+    "Permit",
+    "Policy",
+    "Reason",
+    "Refusal",
+    "Rule",
+    "RuleProtocol",
+    "RuleSet",
+    "RuleSyntaxError",
+    "Scope",
+    "ScopeKind",
+    "Verdict",
+    "Vote",
+    "canonical_address",
+    "canonical_host",
+    "check_scope",
+    "parse_rule",
+]

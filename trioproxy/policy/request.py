@@ -1,0 +1,87 @@
+"""What policy is asked, and the two things it may answer."""
+
+import enum
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
+
+import attrs
+
+from auth import Identity
+
+__all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Verdict"]
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+
+class RuleProtocol(enum.Enum):
+    """The protocol word of a rule; each command of RFC 1928 has one (`any` stands for all three)."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    BIND = "bind"
+
+
+@attrs.frozen
+class AccessRequest:
+    """One question: may this identity, from this client address, reach this destination?
+
+    Attributes:
+        identity: who asks.
+        client_address: canonical address of the client (v4-mapped IPv6 already unwrapped).
+        client_port: 0 to 65535; the TCP port of the client, or for UDP the port of its datagrams.
+        protocol: the rule word for the command.
+        name: the canonical name the client asked for, or None if it gave an address.
+        address: one canonical candidate address that would be contacted.
+        port: 0 to 65535.
+    """
+
+    identity: Identity
+    client_address: IPAddress
+    client_port: int
+    protocol: RuleProtocol
+    name: str | None
+    address: IPAddress
+    port: int
+
+
+class Reason(enum.Enum):
+    """What made the verdict."""
+
+    RULE = "rule"
+    NO_RULE = "no rule allows it"
+    FLOOR = "floor"
+
+
+@attrs.frozen
+class Permit:
+    """The only thing a dialler or a relay can be built from.
+
+    Attributes:
+        request: exactly what was judged.
+        scope: the layer that decided, in its text form, e.g. `user:alice`.
+        rule: the canonical text of the rule that decided.
+    """
+
+    request: AccessRequest
+    scope: str
+    rule: str
+
+
+@attrs.frozen
+class Refusal:
+    """A refusal is a value, not an exception.
+
+    Attributes:
+        request: exactly what was judged.
+        reason: what made the verdict.
+        scope: the layer whose rule decided; empty unless `reason` is RULE.
+        rule: the text of that rule, or for FLOOR which part of the floor it is; empty for NO_RULE.
+    """
+
+    request: AccessRequest
+    reason: Reason
+    scope: str = ""
+    rule: str = ""
+
+
+Verdict: TypeAlias = Permit | Refusal
