@@ -1,0 +1,64 @@
+"""`trioproxy check`: what would be started, and what is wrong, without starting anything."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.cli.conftest import Command
+
+CONFIG = """
+[[listener]]
+address = "127.0.0.1:1080"
+anonymous = true
+[[listener]]
+address = "[::]:1081"
+tenant = "physics"
+realms = true
+[tenant.physics]
+realms = ["physics.example.org"]
+proxy_group = "socks"
+[policy]
+open_floor = ["127.0.0.0/8"]
+"""
+
+
+def test_what_would_be_started(cli: Command, tmp_path: Path, data_dir: Path) -> None:
+    """DESIGN section 5: everything in view, and nothing started or made."""
+    config = tmp_path / "trioproxy.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    result = cli("check")
+    assert (result.code, result.err) == (0, "")
+    assert result.lines == [
+        f"{config} is fine",
+        "  listens on 127.0.0.1:1080: tenant main; login or none",
+        "  listens on [::]:1081: tenant physics, or that of the realm; login needed",
+        "  tenant main: backends local, group system-proxy",
+        "  tenant physics: backends local, group socks, realms physics.example.org",
+        "  rules may open 127.0.0.0/8 of the floor",
+        f"  store {data_dir}/trioproxy.db: not there yet, the first start makes it",
+    ]
+    assert not data_dir.exists()
+
+
+def test_what_is_in_the_store(cli: Command, data_dir: Path) -> None:
+    """Case 38: what can never work is reported: a hash that nothing verifies, a rule that nobody reads."""
+    cli("user", "add", "alice", "--generate")
+    cli("rule", "add", "user:alice", "tcp:*(*)->*(*)")
+    result = cli("check")
+    assert result.err == ""
+    assert result.lines[-1] == f"  store {data_dir}/trioproxy.db: 1 local user, 1 rule in 1 layer"
+    with closing(sqlite3.connect(data_dir / "trioproxy.db")) as hand, hand:
+        hand.execute("UPDATE local_user SET password_hash = '!'")
+        hand.execute("UPDATE rule SET content = 'nonsense'")
+    result = cli("check")
+    assert result.code == 0
+    assert result.err.splitlines()[0] == "note: user alice: the password is locked"
+    assert result.err.splitlines()[1].startswith("note: rule 1 of user:alice cannot be read")
+
+
+def test_a_store_by_url(cli: Command, tmp_path: Path) -> None:
+    """DESIGN section 6: the configuration can say where the store is; every command finds it there."""
+    (tmp_path / "trioproxy.toml").write_text(f'[store]\nurl = "sqlite:///{tmp_path}/other.db"\n', encoding="utf-8")
+    assert cli("user", "add", "alice", "--generate").code == 0
+    assert (tmp_path / "other.db").exists()
+    assert f"store {tmp_path}/other.db: 1 local user, 0 rules in 0 layers" in cli("check").out

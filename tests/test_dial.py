@@ -1,0 +1,205 @@
+"""Dialling: exactly the judged address, several in turn, one survivor, and the reply that fits the failure."""
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import trio
+
+from auth import Identity
+from trioproxy.dial import REPLIES, DialError, KeepAlive, dial, reply_for
+from trioproxy.policy import AccessRequest, Permit, RuleProtocol
+from trioproxy.protocol import Reply
+
+KEEP_ALIVE = KeepAlive(120)
+
+
+def permit(address: str, port: int) -> Permit:
+    """A permit for one address."""
+    client = ip_address("127.0.0.1")
+    request = AccessRequest(Identity("main", "alice"), client, 1, RuleProtocol.TCP, None, ip_address(address), port)
+    return Permit(request, "global", "tcp:*(*)->*(*)")
+
+
+async def connect(
+    *permits: Permit, timeout_s: float = 20, descriptors_max: int = 100_000
+) -> tuple[trio.SocketStream, Permit]:
+    """Dial with the limits of a test."""
+    return await dial(permits, timeout_s=timeout_s, keep_alive=KEEP_ALIVE, descriptors_max=descriptors_max)
+
+
+def a_listening_socket(address: str = "127.0.0.1", port: int = 0, backlog: int = 16) -> socket.socket:
+    """Somebody listens."""
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((address, port))
+    sock.listen(backlog)
+    return sock
+
+
+@asynccontextmanager
+async def a_black_hole(address: str = "127.0.0.2") -> AsyncIterator[int]:
+    """A port that answers no SYN: its accept queue is full."""
+    listening = a_listening_socket(address, backlog=0)
+    port: int = listening.getsockname()[1]
+    fillers = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex((address, port))
+        fillers.append(filler)
+    try:
+        yield port
+    finally:
+        for sock in (*fillers, listening):
+            sock.close()
+
+
+def open_descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_connects_to_the_judged_address(address: str) -> None:
+    """Law 1: exactly the judged socket address, with keep-alive and without delay."""
+    with a_listening_socket(address) as listening:
+        port = listening.getsockname()[1]
+        stream, permitted = await connect(permit(address, port))
+        async with stream:
+            assert stream.socket.getpeername()[:2] == (address, port)
+            assert permitted == permit(address, port)
+            assert stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+async def test_case_20_refused() -> None:
+    """Case 20: nobody listens there: 05."""
+    with a_listening_socket() as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(DialError) as told:
+        await connect(permit("127.0.0.1", port))
+    assert told.value.reply is Reply.CONNECTION_REFUSED
+
+
+async def test_case_20_timeout_closes_what_it_opened() -> None:
+    """Case 20: no answer: 04 after the time limit, and no descriptor stays behind."""
+    async with a_black_hole() as port:
+        before = open_descriptors()
+        with pytest.raises(DialError) as told:
+            await connect(permit("127.0.0.2", port), timeout_s=0.1)
+        assert told.value.reply is Reply.HOST_UNREACHABLE
+        assert open_descriptors() == before
+
+
+async def test_case_21_second_candidate_after_the_first_is_silent() -> None:
+    """Case 21: the first address is a black hole: the second is tried without waiting for it; one survives."""
+    async with a_black_hole() as port:
+        with a_listening_socket("127.0.0.1", port):
+            before = open_descriptors()
+            stream, permitted = await connect(permit("127.0.0.2", port), permit("127.0.0.1", port))
+            assert permitted.request.address == ip_address("127.0.0.1")
+            assert open_descriptors() == before + 1
+            await stream.aclose()
+
+
+async def test_second_candidate_at_once_after_a_refusal() -> None:
+    """RFC 8305 section 5: a failed attempt starts the next one without the delay."""
+    with a_listening_socket("127.0.0.1") as listening:
+        port = listening.getsockname()[1]
+        stream, permitted = await connect(permit("127.0.0.3", port), permit("::1", port), permit("127.0.0.1", port))
+        assert permitted.request.address == ip_address("127.0.0.1")
+        await stream.aclose()
+
+
+async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8305 section 4: the family of the first address first, then in turns."""
+    tried: list[str] = []
+
+    async def refuse(candidate: Permit, *_: object) -> trio.SocketStream:
+        tried.append(str(candidate.request.address))
+        raise OSError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr("trioproxy.dial._connect", refuse)
+    candidates = ["2001:db8::1", "2001:db8::2", "192.0.2.1", "2001:db8::3", "192.0.2.2"]
+    with pytest.raises(DialError):
+        await connect(*(permit(address, 80) for address in candidates))
+    assert tried == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3"]
+
+
+async def test_two_successes_leave_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 21: two attempts succeed in the same moment: only one survives."""
+    both = trio.Event()
+    started: list[Permit] = []
+    streams: list[trio.SocketStream] = []
+
+    async def succeed(candidate: Permit, *_: object) -> trio.SocketStream:
+        started.append(candidate)
+        if len(started) == 2:
+            both.set()  # wakes the first attempt in the moment in which this one succeeds
+        else:
+            await both.wait()
+        ours, theirs = trio.socket.socketpair()
+        streams.append(trio.SocketStream(ours))
+        theirs.close()
+        return streams[-1]
+
+    monkeypatch.setattr("trioproxy.dial._connect", succeed)
+    monkeypatch.setattr("trio.SocketStream", FakeStream)
+    stream, _ = await connect(permit("127.0.0.1", 80), permit("127.0.0.2", 80))
+    assert len(streams) == 2
+    assert [s.socket.fileno() == -1 for s in streams].count(False) == 1
+    stream.socket.close()
+
+
+class FakeStream:
+    """A stream over a socket pair, which knows no TCP options."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self.socket = sock
+
+
+async def test_cancelled_dial_leaves_nothing(nursery: trio.Nursery) -> None:
+    """Case 19: the client has gone while its target is dialled: the attempt is closed."""
+    async with a_black_hole() as port:
+        before = open_descriptors()
+        with trio.move_on_after(0.05) as scope:
+            await connect(permit("127.0.0.2", port))
+        assert scope.cancelled_caught
+        assert open_descriptors() == before
+
+
+async def test_reserve_of_descriptors_is_kept() -> None:
+    """A socket that would eat into the reserve is not used: 01."""
+    with a_listening_socket() as listening, pytest.raises(DialError) as told:
+        await connect(permit("127.0.0.1", listening.getsockname()[1]), descriptors_max=2)
+    assert told.value.reply is Reply.GENERAL_SOCKS_SERVER_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([errno.ENETUNREACH], Reply.NETWORK_UNREACHABLE),
+        ([errno.EHOSTUNREACH, errno.ECONNREFUSED], Reply.CONNECTION_REFUSED),
+        ([errno.ENETUNREACH, errno.ETIMEDOUT], Reply.HOST_UNREACHABLE),
+        ([errno.EACCES], Reply.CONNECTION_NOT_ALLOWED_BY_RULESET),
+        ([errno.EMFILE], Reply.GENERAL_SOCKS_SERVER_FAILURE),
+        ([], Reply.GENERAL_SOCKS_SERVER_FAILURE),
+    ],
+)
+def test_case_20_the_most_telling_failure_is_told(codes: Sequence[int], expected: Reply) -> None:
+    """Case 20: CASES 1.3's table from errno to REP; of several failures the one that proves most."""
+    assert DialError([OSError(code, os.strerror(code)) for code in codes]).reply is expected
+
+
+def test_table_of_replies() -> None:
+    """CASES 1.3: refused 05, network 03, host and time-out 04, everything unknown 01."""
+    expected = {errno.ECONNREFUSED: 5, errno.ENETUNREACH: 3, errno.EHOSTUNREACH: 4, errno.ETIMEDOUT: 4}
+    assert {code: int(REPLIES[code]) for code in expected} == expected
+    assert reply_for(OSError("without a number")) is Reply.GENERAL_SOCKS_SERVER_FAILURE

@@ -1,0 +1,59 @@
+"""Places: as many as the limits say, refusals counted, nothing kept for who has left."""
+
+import resource
+from collections import Counter
+
+from trioproxy.limits import Occupancy, descriptors_max, raise_descriptor_limit
+
+
+def test_each_key_has_its_own_places() -> None:
+    """One key at its limit takes nothing from another; the refusal is counted."""
+    counters: Counter[str] = Counter()
+    places = Occupancy("sessions", counters, each_max=2)
+    assert [places.enter("a"), places.enter("a"), places.enter("a"), places.enter("b")] == [True, True, False, True]
+    assert counters == {"sessions_limit_each": 1}
+    places.leave("a")
+    assert places.enter("a")
+
+
+def test_total_limit() -> None:
+    """The limit in all holds whatever the keys are."""
+    counters: Counter[str] = Counter()
+    places = Occupancy("unauthenticated", counters, each_max=2, total_max=3)
+    assert [places.enter(key) for key in "aabc"] == [True, True, True, False]
+    assert counters == {"unauthenticated_limit_total": 1}
+    assert places.total == 3
+
+
+def test_keys_that_left_use_no_memory() -> None:
+    """Only who holds a place is remembered."""
+    places = Occupancy("x", Counter(), each_max=2)
+    for key in range(100):
+        assert places.enter(key)
+        places.leave(key)
+    assert places.total == 0
+    assert places._taken == {}
+
+
+def test_limits_may_change_while_places_are_taken() -> None:
+    """A reload lowers a limit: who is in stays in, nobody new comes in."""
+    places = Occupancy("x", Counter(), each_max=2)
+    assert places.enter("a")
+    assert places.enter("a")
+    places.each_max = 1
+    assert not places.enter("a")
+    places.leave("a")
+    assert not places.enter("a")
+    places.leave("a")
+    assert places.enter("a")
+
+
+def test_descriptor_limit_is_raised_to_what_is_allowed() -> None:
+    """The soft limit becomes the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        assert raise_descriptor_limit() == hard
+        assert descriptors_max() == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

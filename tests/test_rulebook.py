@@ -1,0 +1,180 @@
+"""Users and rules in force: replaced as a whole, stale after a time, identities as they are by now."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from auth import Identity
+from auth.local import LocalUser
+from trioproxy.policy import AccessRequest, Floor, Permit, RuleProtocol, Scope, parse_rule
+from trioproxy.rulebook import Rulebook
+from trioproxy.store import Snapshot, Store, StoredRule
+
+ALICE = LocalUser("main", "alice", "*", frozenset({"system-proxy", "staff"}), epoch="1")
+CLIENT = ip_address("10.0.0.1")
+
+
+class Clock:
+    """Monotonic seconds in the test's hands."""
+
+    now_s = 1_000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+def a_snapshot(
+    users: list[LocalUser] | None = None, rules: dict[str, list[str]] | None = None, revision: int = 1
+) -> Snapshot:
+    """What a store might hold."""
+    return Snapshot(
+        revision,
+        {(user.tenant, user.name): user for user in ([ALICE] if users is None else users)},
+        {
+            Scope.parse(scope): tuple(StoredRule(number, text) for number, text in enumerate(texts))
+            for scope, texts in (rules or {}).items()
+        },
+    )
+
+
+def a_rulebook(snapshot: Snapshot | None = None, clock: Clock | None = None) -> Rulebook:
+    """A rulebook that has read it."""
+    rulebook = Rulebook(
+        Floor(), lambda tenant: "system-proxy" if tenant in ("main", "physics") else None, 3_600, clock or Clock()
+    )
+    rulebook.prepare(snapshot or a_snapshot())()
+    return rulebook
+
+
+def permits(rulebook: Rulebook, identity: Identity | None = None) -> bool:
+    """Whether the identity may reach a web server."""
+    identity = identity or Identity("main", "alice", ALICE.groups, "local", "1")
+    request = AccessRequest(identity, CLIENT, 1, RuleProtocol.TCP, None, ip_address("192.0.2.1"), 80)
+    policy = rulebook.policy
+    assert policy is not None
+    return isinstance(policy.judge(request), Permit)
+
+
+def test_nothing_is_permitted_before_the_first_reading() -> None:
+    """Until the store was read there are no rules in force."""
+    assert Rulebook(Floor(), lambda _: "system-proxy", 3_600).policy is None
+
+
+def test_state_is_replaced_as_a_whole() -> None:
+    """Preparing changes nothing yet; putting in force tells which users have changed."""
+    rulebook = a_rulebook()
+    bob = LocalUser("main", "bob", "*")
+    prepared = rulebook.prepare(a_snapshot([bob], {"global": ["tcp:*(*)->*(*)"]}, revision=2))
+    assert rulebook.revision == 1
+    assert not permits(rulebook)
+    assert prepared() == {("main", "alice"), ("main", "bob")}
+    assert rulebook.revision == 2
+    assert permits(rulebook)
+    assert rulebook.find_user("main", "alice") is None
+    assert rulebook.find_user("main", "bob") == bob
+
+
+def test_unchanged_layers_are_not_built_again() -> None:
+    """A change to one user's rules costs the parsing of that layer only."""
+    rules = {"user:alice": ["tcp:*(*)->*(*)"], "user:bob": ["tcp:*(*)->*(80)"]}
+    rulebook = a_rulebook(a_snapshot(rules=rules))
+    before = rulebook._state.rule_sets
+    rulebook.prepare(a_snapshot(rules=rules | {"user:bob": ["tcp:*(*)->*(81)"]}))()
+    after = rulebook._state.rule_sets
+    assert after[Scope.parse("user:alice")] is before[Scope.parse("user:alice")]
+    assert after[Scope.parse("user:bob")] is not before[Scope.parse("user:bob")]
+
+
+def test_unreadable_rule_denies_its_whole_layer() -> None:
+    """A rule of another version: nobody knows what it forbade, so its layer forbids everything."""
+    rulebook = a_rulebook(a_snapshot(rules={"global": ["tcp:*(*)->*(*)"], "user:alice": ["tcp:*(*)->*(*) new=thing"]}))
+    assert not permits(rulebook)
+    assert permits(rulebook, Identity("main", "bob", backend="other"))
+
+
+def test_stale_state_permits_nothing_new() -> None:
+    """Law 11: last-known-good rules up to a stated age, then refuse."""
+    clock = Clock()
+    rulebook = a_rulebook(clock=clock)
+    clock.now_s += 3_600
+    fresh = rulebook.policy
+    assert fresh is not None
+    clock.now_s += 1
+    stale = rulebook.policy
+    assert stale is None
+    with pytest.raises(OSError, match="store cannot be read"):
+        rulebook.find_user("main", "alice")
+    rulebook.confirm()
+    assert rulebook.policy is not None
+    assert rulebook.find_user("main", "alice") == ALICE
+
+
+PAST, FUTURE = datetime.now(UTC) - timedelta(days=1), datetime.now(UTC) + timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "still"),
+    [
+        ({}, True),
+        ({"disabled": True}, False),
+        ({"epoch": "2"}, False),
+        ({"groups": frozenset({"staff"})}, False),
+        ({"valid_from": FUTURE}, False),
+        ({"valid_until": PAST}, False),
+        ({"valid_from": PAST, "valid_until": FUTURE}, True),
+    ],
+)
+def test_case_43_identity_of_a_changed_user(change: dict[str, Any], still: bool) -> None:
+    """Case 43: disabled, another password, out of the proxy group, not yet or no longer valid: the identity is over."""
+    rulebook = a_rulebook(a_snapshot([attrs.evolve(ALICE, **change)]))
+    identity = Identity("main", "alice", ALICE.groups, "local", "1")
+    assert (rulebook.current_identity(identity) is not None) is still
+
+
+def test_identity_gets_the_groups_of_now() -> None:
+    """A user who was put into another group is judged by its rules at once."""
+    rulebook = a_rulebook(a_snapshot([attrs.evolve(ALICE, groups=frozenset({"system-proxy", "guests"}))]))
+    current = rulebook.current_identity(Identity("main", "alice", ALICE.groups, "local", "1"))
+    assert current is not None
+    assert current.groups == {"system-proxy", "guests"}
+
+
+@pytest.mark.parametrize(
+    ("identity", "still"),
+    [
+        (Identity("main", None), True),
+        (Identity("gone", None), False),
+        (Identity("main", "bob", backend="local"), False),
+        (Identity("main", "bob", backend="campus"), True),
+        (Identity("physics", "alice", ALICE.groups, "local", "1"), False),
+    ],
+)
+def test_identities_without_a_local_user(identity: Identity, still: bool) -> None:
+    """Nobody's name, another backend, another tenant, a tenant that is gone."""
+    assert (a_rulebook().current_identity(identity) == identity) is still
+
+
+def test_floor_may_change() -> None:
+    """A reload opens the floor; the rules stay."""
+    rulebook = a_rulebook(a_snapshot(rules={"global": ["tcp:*(*)->*(*)"]}))
+    floor = Floor(own=None)
+    policy = rulebook.with_floor(floor)
+    rulebook.apply(floor, policy, lambda _: None, 10)
+    assert rulebook.policy is policy
+    assert rulebook.current_identity(Identity("main", None)) is None
+
+
+def test_reads_a_real_store(tmp_path: Path) -> None:
+    """What the command line writes is what the rulebook holds."""
+    with Store.open(tmp_path / "trioproxy.db", create=True) as store:
+        store.users.add([ALICE])
+        store.rules.add(Scope.parse("user:alice"), parse_rule("tcp:*(*)->*(*)"))
+        rulebook = a_rulebook(store.snapshot())
+        found = rulebook.find_user("main", "alice")
+        assert found is not None
+        assert permits(rulebook, Identity("main", "alice", ALICE.groups, "local", found.epoch))

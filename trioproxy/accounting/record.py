@@ -1,0 +1,164 @@
+"""The meter of a running flow, the record it leaves, and the name of every way it may end."""
+
+import enum
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import attrs
+import orjson
+
+from auth import Identity
+from trioproxy.policy import IPAddress, Permit, Refusal
+from trioproxy.protocol import Command, Reply
+
+__all__ = ["Flow", "FlowRecord", "Termination", "escaped"]
+
+TEXT_LENGTH_MAX = 512  # characters of one logged text: twice the longest name a client can send, before escaping
+
+
+class Termination(enum.Enum):
+    """Who ended a flow, in which phase. Each flow ends with exactly one."""
+
+    # the relay was running
+    CLIENT_CLOSED = "client closed"
+    TARGET_CLOSED = "target closed"
+    CLIENT_RESET = "client reset"
+    TARGET_RESET = "target reset"
+    IDLE = "idle"
+    FORGOTTEN = "too many destinations"  # a UDP destination that made room for another
+    REVOKED = "no longer allowed"
+    DRAINED = "server stopped"
+    # before the relay
+    HANDSHAKE_TIMEOUT = "handshake timeout"
+    PROTOCOL_ERROR = "protocol error"
+    NO_METHOD = "no acceptable method"
+    LOGIN_REJECTED = "login rejected"
+    LOGIN_UNAVAILABLE = "login unavailable"
+    MALFORMED_DESTINATION = "malformed destination"
+    REFUSED = "refused by rule"
+    LIMIT = "limit reached"
+    RESOLVE_FAILED = "name not resolved"
+    CONNECT_FAILED = "connect failed"
+    BIND_TIMEOUT = "nobody connected"
+    BIND_WRONG_TARGET = "somebody else connected"
+    POLICY_STALE = "rules too old"
+    INTERNAL_ERROR = "internal error"
+
+
+def escaped(text: str | bytes) -> str:
+    """Make a stranger's text safe to stand in one line of a log, with a visible form for everything else.
+
+    Control, format and separator characters (CR, LF, ESC, U+202E, U+2028 ...) become backslash escapes; at most
+    512 characters are kept.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("ascii", "backslashreplace")
+    if len(text) > TEXT_LENGTH_MAX:
+        text = text[:TEXT_LENGTH_MAX] + "..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _socket_text(host: IPAddress | str | bytes, port: int) -> str:
+    """`host:port`, with brackets round an IPv6 address."""
+    text = escaped(host) if isinstance(host, str | bytes) else str(host)
+    return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+
+
+@attrs.frozen
+class FlowRecord:
+    """What is kept of one finished flow. Byte counts are payload, without SOCKS headers."""
+
+    started_at: datetime
+    session: int
+    listener: str
+    tenant: str
+    user: str | None
+    client: str
+    command: str | None
+    asked: str | None
+    target: str | None
+    bytes_to_target: int
+    bytes_to_client: int
+    duration_s: float
+    termination: Termination
+    reply: int | None
+    scope: str | None
+    rule: str | None
+    counts: Mapping[str, int]
+
+    def to_json(self) -> bytes:
+        """One line, without its end: valid JSON, ASCII control characters and all others that do not print escaped."""
+        row = attrs.asdict(self, recurse=False)
+        row["started_at"] = self.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        row["duration_s"] = round(self.duration_s, 3)
+        row["termination"] = self.termination.value
+        if not self.counts:
+            del row["counts"]
+        return orjson.dumps(row)
+
+
+@attrs.define(eq=False)
+class Flow:
+    """One conversation while it runs. The relay adds to the two byte counts; `end` makes the record.
+
+    Attributes:
+        session: number of the session, unique in this process.
+        listener: where the client came in, `address:port`.
+        client_address: canonical.
+        asked: what the client asked for, as `host:port`, escaped.
+        verdict: what policy said; None until it was asked.
+        counts: further numbers of the record (dropped datagrams by reason).
+    """
+
+    session: int
+    listener: str
+    client_address: IPAddress
+    client_port: int
+    tenant: str
+    identity: Identity | None = None
+    command: Command | None = None
+    asked: str | None = None
+    verdict: Permit | Refusal | None = None
+    reply: Reply | None = None
+    bytes_to_target: int = 0
+    bytes_to_client: int = 0
+    counts: dict[str, int] = attrs.field(factory=dict)
+    started_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    _started_s: float = attrs.field(factory=time.monotonic)
+
+    def ask(self, command: Command, host: IPAddress | bytes, port: int) -> None:
+        """Keep what the client asked for."""
+        self.command = command
+        self.asked = _socket_text(host, port)
+
+    def count(self, reason: str) -> None:
+        """Add one to a further number of the record."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+    def end(self, termination: Termination) -> FlowRecord:
+        """The record of this flow, now that it is over."""
+        verdict, identity = self.verdict, self.identity
+        return FlowRecord(
+            started_at=self.started_at,
+            session=self.session,
+            listener=self.listener,
+            tenant=identity.tenant if identity else self.tenant,
+            user=escaped(identity.user) if identity and identity.user is not None else None,
+            client=_socket_text(self.client_address, self.client_port),
+            command=self.command.name if self.command else None,
+            asked=self.asked,
+            target=_socket_text(verdict.request.address, verdict.request.port) if verdict else None,
+            bytes_to_target=self.bytes_to_target,
+            bytes_to_client=self.bytes_to_client,
+            duration_s=time.monotonic() - self._started_s,
+            termination=termination,
+            reply=int(self.reply) if self.reply is not None else None,
+            scope=verdict.scope if verdict else None,
+            rule=(verdict.rule or verdict.reason.value if isinstance(verdict, Refusal) else verdict.rule)
+            if verdict
+            else None,
+            counts=self.counts,
+        )

@@ -1,0 +1,110 @@
+"""UDP ASSOCIATE: from the request to the running association, and its end with the TCP connection."""
+
+import socket
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from trioproxy.accounting import Flow, Termination
+from trioproxy.client import Client, Ended
+from trioproxy.config import Listener
+from trioproxy.judge import Judge
+from trioproxy.limits import keep_reserve
+from trioproxy.policy import RuleProtocol, canonical_address
+from trioproxy.protocol import Address, Reply
+from trioproxy.relay import Association, AssociationSettings, open_target_side
+from trioproxy.resolve import ResolveError
+
+__all__ = ["announced_port", "open_association", "relay_association"]
+
+
+def open_association(
+    judge: Judge, client: Client, listener: Listener, announced: Address, finished: Callable[[Flow, Termination], None]
+) -> tuple[Association, int]:
+    """Open the pair of sockets.
+
+    Args:
+        judge: asked for each destination.
+        client: whose datagrams are relayed.
+        listener: where it came in.
+        announced: DST of the request.
+        finished: called with the flow of each destination when that has ended.
+
+    Returns:
+        The association, and the port the client must send to.
+
+    Raises:
+        Ended: no rule could ever allow a datagram, or no socket can be had.
+    """
+    if not judge.may_ever(RuleProtocol.UDP):
+        raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+    try:
+        client_side, target_side = _open_pair(judge, client, listener)
+    except OSError as exc:
+        judge.services.counters["udp_socket_failed"] += 1
+        raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
+    limits, flow = judge.services.limits, judge.flow
+
+    def new_flow() -> Flow:
+        return Flow(flow.session, flow.listener, flow.client_address, flow.client_port, flow.tenant, flow.identity)
+
+    def dropped(reason: str) -> None:
+        flow.count(reason)
+        judge.services.counters[f"datagram_{reason}"] += 1
+
+    association = Association(
+        client_side=client_side,
+        target_side=target_side,
+        client_host=client.host,
+        client_port=announced_port(announced, client),
+        settings=AssociationSettings(
+            listener.udp_port_lock, limits.association_idle_s, limits.destinations_per_association_max
+        ),
+        judge=judge.datagram,
+        resolve=judge.resolve,
+        resolve_errors=(ResolveError, Ended),
+        new_flow=new_flow,
+        finished=finished,
+        dropped=dropped,
+    )
+    return association, client_side.getsockname()[1]
+
+
+def _open_pair(judge: Judge, client: Client, listener: Listener) -> tuple[socket.socket, socket.socket]:
+    numbers = listener.udp_ports.numbers if listener.udp_ports else None
+    # The address the client connected to: the one it can reach, and the one it expects answers from.
+    client_side = judge.services.relay_ports.bind(
+        socket.SOCK_DGRAM, client.local_address, numbers, judge.owner, trio.current_time()
+    )
+    try:
+        keep_reserve(client_side, judge.services.descriptors_max)
+        return client_side, keep_reserve(open_target_side(), judge.services.descriptors_max)
+    except BaseException:
+        client_side.close()
+        raise
+
+
+def announced_port(announced: Address, client: Client) -> int:
+    """The port the client says it will send from; 0 if it did not say, or spoke of somebody else.
+
+    Many clients put the destination into the request of UDP ASSOCIATE: an address that is not the client's own says
+    nothing about the client.
+    """
+    if isinstance(announced.host, bytes):
+        return 0
+    address = canonical_address(announced.host)
+    return announced.port if int(address) == 0 or address == client.address else 0
+
+
+async def relay_association(association: Association, client: Client) -> Termination:
+    """Relay until the association idles or, RFC 1928 section 7, its TCP connection ends, however that ends."""
+    terminations: list[Termination] = []
+
+    async def first(part: Callable[[], Awaitable[Termination]]) -> None:
+        terminations.append(await part())
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first, association.relay)
+        nursery.start_soon(first, client.until_its_end)
+    return terminations[0]

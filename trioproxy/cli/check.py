@@ -1,0 +1,63 @@
+"""`trioproxy check`: would the server start with this configuration, and as what?"""
+
+from collections.abc import Iterator
+
+from cyclopts import App
+
+from trioproxy.cli.output import count, say, warn
+from trioproxy.cli.place import HERE, Place
+from trioproxy.config import Config, Listener
+from trioproxy.store import Store, login_problems, read_rule_set
+
+__all__ = ["app"]
+
+app = App(name="check", help_epilogue="Example: `trioproxy check --config /etc/trioproxy.toml`")
+
+
+@app.default
+def check(*, place: Place = HERE) -> None:
+    """Read the configuration and the store, say everything that is wrong, and start nothing.
+
+    Args:
+        place: which installation.
+    """
+    config = place.load()
+    path = place.store_path(config)
+    say(f"{place.config} is fine" if place.config else "no configuration file, so the defaults hold")
+    say(*(f"  listens on {_describe(listener)}" for listener in config.listener))
+    for name, tenant in sorted(config.tenants().items()):
+        realms = f", realms {', '.join(tenant.realms)}" if tenant.realms else ""
+        say(f"  tenant {name}: backends {', '.join(tenant.backends)}, group {tenant.proxy_group}{realms}")
+    if config.policy.open_floor:
+        say(f"  rules may open {', '.join(map(str, config.policy.open_floor))} of the floor")
+    if not path.exists():
+        say(f"  store {path}: not there yet, the first start makes it")
+        return
+    with place.open_store(config) as store:
+        say(f"  store {path}: {_contents(store)}")
+        for problem in _store_problems(store, config):
+            warn(problem)
+
+
+def _describe(listener: Listener) -> str:
+    login = "login or none" if listener.anonymous else "login needed"
+    realms = ", or that of the realm" if listener.realms else ""
+    return f"{listener.address}: tenant {listener.tenant}{realms}; {login}"
+
+
+def _contents(store: Store) -> str:
+    rules = store.rules.all()
+    users, total = len(store.users.all()), sum(map(len, rules.values()))
+    return f"{count(users, 'local user')}, {count(total, 'rule')} in {count(len(rules), 'layer')}"
+
+
+def _store_problems(store: Store, config: Config) -> Iterator[str]:
+    snapshot = store.snapshot()
+    yield from login_problems(snapshot.users.values())
+    for scope, rules in snapshot.rules.items():
+        _, problem = read_rule_set(scope, rules)
+        if problem:
+            yield problem
+    tenants = {tenant for tenant, _ in snapshot.users} | {scope.tenant for scope in snapshot.rules if scope.tenant}
+    for tenant in sorted(tenants - config.tenants().keys()):
+        yield f"the store has users or rules of tenant {tenant}, which the configuration does not name"

@@ -1,0 +1,174 @@
+"""`trioproxy rule explain`: why somebody can or cannot reach something."""
+
+import re
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Annotated, Final, Literal, TypeAlias
+
+import attrs
+from cyclopts import Parameter
+
+from auth import Identity
+from trioproxy.cli.accounts import obstacles
+from trioproxy.cli.explanation import Case, Layers
+from trioproxy.cli.explanation_text import show_case
+from trioproxy.cli.output import Failure, show_json, usage, warn
+from trioproxy.cli.place import HERE, Place, parse_groups, parse_user, select_tenant
+from trioproxy.config import Config, build_floor
+from trioproxy.policy import (
+    CanonicalError,
+    IPAddress,
+    Policy,
+    RuleProtocol,
+    canonical_address,
+    canonical_host,
+)
+from trioproxy.store import Snapshot, read_rule_set
+
+__all__ = ["explain"]
+
+_TARGET: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.ASCII)
+_PORT_MAX: Final = 65_535
+
+ProtocolWord: TypeAlias = Literal["tcp", "udp", "bind"]
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Who:
+    """Who asks; one of `user` and `anonymous`.
+
+    Attributes:
+        user: alice, or physics/alice.
+        group: count the user in this group, which another backend than the local one may know; may be given several
+            times.
+        anonymous: a client without login.
+        tenant: the tenant of a client without login; by default main.
+    """
+
+    user: str | None = None
+    group: tuple[str, ...] = ()
+    anonymous: bool = False
+    tenant: str | None = None
+
+
+NOBODY: Final = Who()
+
+
+def explain(  # noqa: PLR0913 - the options of a command
+    protocol: ProtocolWord,
+    target: str,
+    /,
+    *,
+    source: str,
+    source_port: int = 0,
+    address: tuple[str, ...] = (),
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    who: Who = NOBODY,
+    place: Place = HERE,
+) -> None:
+    """Explain why a client can or cannot reach something: each layer's vote, and the rule that cast it.
+
+    Args:
+        protocol: tcp for CONNECT, udp for UDP ASSOCIATE, bind for BIND.
+        target: HOST:PORT or [IPV6]:PORT; a name is looked up, unless --address says what it means.
+        source: the client's address.
+        source_port: the client's port, if rules ask for it.
+        address: an address of the target; may be given several times.
+        as_json: print JSON.
+        who: who asks.
+        place: which installation.
+    """
+    config = place.load()
+    if (who.user is not None) == who.anonymous or (who.anonymous and who.group) or (who.user and who.tenant):
+        raise usage("say who asks: --user NAME (with --group), or --anonymous (with --tenant)")
+    client = _parse_address(source, "--source")
+    host, port = _parse_target(target, RuleProtocol(protocol))
+    addresses = [_parse_address(text, "--address") for text in address] or _look_up(host)
+    with place.open_store(config) as store:
+        snapshot = store.snapshot()
+    identity, refused = _identify(who, client, config, snapshot)
+    rule_sets = {}
+    for scope, rules in snapshot.rules.items():
+        rule_sets[scope], problem = read_rule_set(scope, rules)
+        if problem:
+            warn(problem)
+    case = Case(
+        identity=identity,
+        client=client,
+        client_port=source_port,
+        protocol=RuleProtocol(protocol),
+        host=host,
+        port=port,
+        refused=tuple(refused),
+        layers=Layers(Policy(rule_sets, build_floor(config)), snapshot.rules),
+        addresses=tuple(dict.fromkeys(addresses)),
+    )
+    if as_json:
+        show_json(case.as_json())
+    else:
+        show_case(case)
+
+
+def _identify(who: Who, client: IPAddress, config: Config, snapshot: Snapshot) -> tuple[Identity, list[str]]:
+    """The identity, and why it would not even get past the login."""
+    if who.user is None:
+        tenant = select_tenant(who.tenant, config)
+        if any(listener.anonymous and listener.tenant == tenant for listener in config.listener):
+            return Identity(tenant, None), []
+        return Identity(tenant, None), [
+            f"no listener of tenant {tenant} lets clients in without login; `anonymous = true` would"
+        ]
+    scope = parse_user(who.user, config)
+    settings = config.tenants()[scope.tenant]
+    given = parse_groups(who.group)
+    user = snapshot.users.get((scope.tenant, scope.name))
+    if user is not None:
+        found = obstacles(
+            attrs.evolve(user, groups=user.groups | given), settings.proxy_group, datetime.now(UTC), client
+        )
+        return Identity(scope.tenant, scope.name, user.groups | given), found
+    identity = Identity(scope.tenant, scope.name, given)
+    if settings.backends == ("local",):
+        return identity, [f"there is no user {scope.owner}"]
+    warn(f"{scope.owner} is no local user; which groups another backend knows is not asked here, see --group")
+    return identity, []
+
+
+def _parse_address(text: str, option: str) -> IPAddress:
+    try:
+        return canonical_address(ip_address(text))
+    except ValueError as error:
+        raise usage(f"{option}: {text!r} is no IP address") from error
+
+
+def _parse_target(text: str, protocol: RuleProtocol) -> tuple[str | IPAddress, int]:
+    match = _TARGET.fullmatch(text)
+    if match is None:
+        raise usage(f"{text!r} is no target; write HOST:PORT, or [IPV6]:PORT")
+    port = int(match[3])
+    # RFC 1928 section 4: BIND may say 0 for a port it does not know; nobody connects to port 0.
+    if not (0 if protocol is RuleProtocol.BIND else 1) <= port <= _PORT_MAX:
+        raise usage(f"{port} is no port to reach by {protocol.value}")
+    try:
+        host = canonical_host((match[1] or match[2]).encode())
+    except CanonicalError as error:
+        raise Failure(f"the proxy refuses every request for {text!r}, whatever the rules say: {error}") from error
+    if match[1] is not None and isinstance(host, str):
+        raise usage(f"{text!r}: brackets are for IPv6 addresses")
+    return host, port
+
+
+def _look_up(host: str | IPAddress) -> list[IPAddress]:
+    if not isinstance(host, str):
+        return [host]
+    from trioproxy.resolve import forget_search_domains, system_lookup  # noqa: PLC0415 - loads Trio
+
+    forget_search_domains()  # as the server does
+    try:
+        return system_lookup(host)
+    except OSError as error:
+        raise Failure(
+            f"{host} cannot be resolved on this machine, so the proxy cannot reach it either: {error.strerror}",
+            "  --address ADDR tells what it would mean",
+        ) from error

@@ -1,0 +1,159 @@
+"""What `rule explain` knows about one question; `trioproxy.cli.explanation_text` says it to people."""
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from auth import Identity
+from trioproxy.policy import (
+    AccessRequest,
+    Explanation,
+    IPAddress,
+    LayerVote,
+    Permit,
+    Policy,
+    Rule,
+    RuleProtocol,
+    Scope,
+    ScopeKind,
+    Vote,
+)
+from trioproxy.policy.rules import EVERY_PORT, Area, Question
+from trioproxy.store import StoredRule
+
+__all__ = ["Case", "Layers"]
+
+
+@attrs.frozen
+class Layers:
+    """The rules in force, and the ids under which they are stored."""
+
+    policy: Policy
+    stored: Mapping[Scope, tuple[StoredRule, ...]]
+
+    def size(self, scope: Scope) -> int:
+        """How many rules a layer has."""
+        return len(self.stored.get(scope, ()))
+
+    def find(self, vote: LayerVote) -> StoredRule | None:
+        """The stored rule that cast this vote; None if no rule did, or the layer cannot be read."""
+        return next((rule for rule in self.stored.get(vote.scope, ()) if rule.text == vote.rule), None)
+
+    def place(self, scope: Scope, rule: StoredRule) -> int:
+        """Which rule of its layer this is, from 1 on."""
+        return self.stored[scope].index(rule) + 1
+
+    def near_misses(self, explanation: Explanation) -> Iterator[tuple[LayerVote, str]]:
+        """Rules that would have allowed it but for one thing, and what that is."""
+        request = explanation.verdict.request
+        question = Question.of(request, explanation.address)
+        for scope in Scope.layers_of(request.identity):
+            for rule in self.policy.rule_sets.get(scope, ()):
+                aspect = _only_obstacle(rule, question) if rule.allow else None
+                if aspect is not None:
+                    yield LayerVote(scope, Vote.NONE, str(rule)), aspect
+
+
+def _only_obstacle(rule: Rule, question: Question) -> str | None:
+    relaxed = {
+        "the protocol": attrs.evolve(rule, protocol=None),
+        "the destination port": attrs.evolve(rule, destination_ports=EVERY_PORT),
+        "the source address": attrs.evolve(rule, source=Area.EVERYWHERE),
+        "the source port": attrs.evolve(rule, source_ports=EVERY_PORT),
+        "whom it is for": attrs.evolve(rule, user=None, group=None),
+    }
+    return next((aspect for aspect, other in relaxed.items() if other.matches(question)), None)
+
+
+@attrs.frozen
+class Case:
+    """One question to explain.
+
+    Attributes:
+        identity: who asks.
+        client: from where.
+        client_port: 0 if it does not matter.
+        protocol: by which command.
+        host: the canonical name or address asked for.
+        port: of the target.
+        refused: why the login is refused, if it is.
+        layers: the rules in force.
+        addresses: what the name means; all of them are judged.
+    """
+
+    identity: Identity
+    client: IPAddress
+    client_port: int
+    protocol: RuleProtocol
+    host: str | IPAddress
+    port: int
+    refused: tuple[str, ...]
+    layers: Layers
+    addresses: tuple[IPAddress, ...]
+
+    @property
+    def asker(self) -> str:
+        """The user, or what stands for a client without login."""
+        if self.identity.user is None:
+            return f"a client of tenant {self.identity.tenant} without login"
+        return self.innermost.owner
+
+    @property
+    def innermost(self) -> Scope:
+        """The innermost layer."""
+        if self.identity.user is None:
+            return Scope(ScopeKind.TENANT, self.identity.tenant)
+        return Scope(ScopeKind.USER, self.identity.tenant, self.identity.user)
+
+    @property
+    def target(self) -> str:
+        """As it was asked for."""
+        host = f"[{self.host}]" if ":" in str(self.host) else str(self.host)
+        return f"{self.protocol.value} {host}:{self.port}"
+
+    def explanations(self) -> list[Explanation]:
+        """One for each address."""
+        name = self.host if isinstance(self.host, str) else None
+        return [
+            self.layers.policy.explain(
+                AccessRequest(self.identity, self.client, self.client_port, self.protocol, name, address, self.port)
+            )
+            for address in self.addresses
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        """The whole explanation for programs."""
+        explanations = self.explanations()
+        permitted = any(isinstance(explanation.verdict, Permit) for explanation in explanations)
+        return {
+            "tenant": self.identity.tenant,
+            "user": self.identity.user,
+            "groups": sorted(self.identity.groups),
+            "source": str(self.client),
+            "protocol": self.protocol.value,
+            "host": str(self.host),
+            "port": self.port,
+            "allowed": permitted and not self.refused,
+            "login_refused": list(self.refused),
+            "addresses": [self._address_as_json(explanation) for explanation in explanations],
+        }
+
+    def _address_as_json(self, explanation: Explanation) -> dict[str, object]:
+        verdict = explanation.verdict
+        return {
+            "address": str(verdict.request.address),
+            "judged": str(explanation.address),
+            "allowed": isinstance(verdict, Permit),
+            "floor": explanation.floor or None,
+            "decided_by": verdict.scope or None,
+            "rule": (verdict.rule if verdict.scope else None),
+            "layers": [
+                {
+                    "scope": str(vote.scope),
+                    "vote": vote.vote.value,
+                    "rule": vote.rule or None,
+                    "id": found.id if (found := self.layers.find(vote)) else None,
+                }
+                for vote in explanation.votes
+            ],
+        }

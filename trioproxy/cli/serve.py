@@ -1,0 +1,98 @@
+"""Starting the server: descriptors, logs, the store, the first user, and one clear line if something is in the way."""
+
+import resource
+from pathlib import Path
+
+import trio
+
+from trioproxy.accounting import LineSink, NullSink
+from trioproxy.accounting.sinks import Sink
+from trioproxy.cli.first_start import FirstLogin, prepare
+from trioproxy.cli.output import say
+from trioproxy.config import Config
+from trioproxy.limits import raise_descriptor_limit
+from trioproxy.log import configure_log, get_log
+from trioproxy.resolve import forget_search_domains
+from trioproxy.server import Server, StartError, obey_signals
+from trioproxy.store import Store, login_problems
+
+__all__ = ["run_server"]
+
+
+def run_server(config: Config, config_path: Path | None, data_dir: Path) -> None:
+    """Run until a signal ends it.
+
+    Args:
+        config: as read.
+        config_path: what SIGHUP reads again; None if there is no file.
+        data_dir: for the store and the records, unless the configuration names other places.
+
+    Raises:
+        StartError: it cannot start; the text is one line.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold passwords
+    raise_descriptor_limit()
+    forget_search_domains()
+    log_sink = configure_log(config.log.level)
+    try:
+        _run(config, config_path, data_dir)
+    finally:
+        log_sink.close()
+
+
+def _run(config: Config, config_path: Path | None, data_dir: Path) -> None:
+    try:
+        store = Store.open(config.store.url or data_dir / "trioproxy.db", create=True)
+        for problem in login_problems(store.snapshot().users.values()):
+            get_log().warning("a user cannot log in", problem=problem)
+        records = _open_records(config, data_dir)
+    except OSError as exc:  # a StoreError is one
+        raise StartError(str(exc)) from exc
+    server = Server(config, store, records, config_path=config_path)
+    try:
+        trio.run(_serve, server, config, config_path is None)
+    except* StartError as group:
+        raise group.exceptions[0] from None
+    finally:
+        records.close()
+
+
+def _open_records(config: Config, data_dir: Path) -> Sink:
+    match config.log.records:
+        case "none":
+            return NullSink()
+        case "stdout":
+            return LineSink(lambda: 1, close_descriptor=False)
+        case path:
+            return LineSink.to_file(Path(path) if path else data_dir / "records.jsonl")
+
+
+async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        # The listeners first: whoever finds the port in use must not lose a password that is shown only once.
+        listening = await nursery.start(server.run)
+        nursery.start_soon(obey_signals, server)
+        first = await trio.to_thread.run_sync(prepare, server.store_path, config) if may_be_first else None
+        if first is not None:
+            await server.until_read(first.revision)
+        _welcome(listening, first, server.store_path)
+        await server.stopped.wait()
+        nursery.cancel_scope.cancel()
+
+
+def _welcome(listening: list[str], first: FirstLogin | None, store_path: Path) -> None:
+    say(f"trioproxy listens on {', '.join(listening)}; users and rules are in {store_path}")
+    if first is None:
+        return
+    text = f"""
+First start. A user was made for you; the password is shown this once only:
+
+    user      {first.name}
+    password  {first.password}
+
+Try it from another terminal:
+
+    curl -x socks5h://{first.name}:{first.password}@{listening[0]} https://example.org/
+
+`trioproxy user --help` and `trioproxy rule --help` tell how to go on. Ctrl-C stops the server."""
+    say(*text.splitlines())

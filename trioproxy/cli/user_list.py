@@ -1,0 +1,99 @@
+"""`trioproxy user list` and `trioproxy user show`."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from auth.local import LocalUser
+from trioproxy.cli.accounts import describe, obstacles, owner, state
+from trioproxy.cli.moments import show_moment, show_sources
+from trioproxy.cli.output import say, show_json, show_table, usage
+from trioproxy.cli.place import HERE, Place, parse_user, select_tenant
+from trioproxy.config import Config
+
+__all__ = ["list_users", "show"]
+
+
+def list_users(
+    *,
+    tenant: str | None = None,
+    all_tenants: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    place: Place = HERE,
+) -> None:
+    """List the local users of one tenant.
+
+    Args:
+        tenant: whose users; by default those of the tenant main.
+        all_tenants: those of every tenant.
+        as_json: print JSON.
+        place: which installation.
+    """
+    config = place.load()
+    if tenant is not None and all_tenants:
+        raise usage("--tenant and --all-tenants exclude each other")
+    wanted = None if all_tenants else select_tenant(tenant, config)
+    with place.open_store(config) as store:
+        users = store.users.all(wanted)
+    now = datetime.now(UTC)
+    if as_json:
+        show_json([describe(user, _proxy_group(user, config), now) for user in users])
+    elif users:
+        show_table(["NAME", "STATE", "GROUPS", "VALID UNTIL", "FROM"], [_row(user, config, now) for user in users])
+    else:
+        say("no local users" if wanted is None else f"no local users in tenant {wanted}")
+
+
+def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False, place: Place = HERE) -> None:
+    """Show one user, the reasons why a login would be refused, and the rules of the user's own layer.
+
+    Args:
+        name: alice, or physics/alice.
+        as_json: print JSON.
+        place: which installation.
+    """
+    config = place.load()
+    wanted = parse_user(name, config)
+    with place.open_store(config) as store:
+        user = store.users.get(wanted.tenant, wanted.name)
+        rules = store.rules.of(wanted)
+    proxy_group, now = _proxy_group(user, config), datetime.now(UTC)
+    if as_json:
+        show_json(
+            describe(user, proxy_group, now)
+            | {"obstacles": obstacles(user, proxy_group, now)}
+            | {"rules": [{"id": rule.id, "rule": rule.text} for rule in rules]}
+        )
+        return
+    say(
+        f"user    {owner(user)} (tenant {user.tenant})",
+        f"state   {state(user, proxy_group, now)}",
+        f"groups  {', '.join(sorted(user.groups)) or 'none'}",
+        f"valid   {_validity(user)}",
+        f"from    {show_sources(user.sources)}",
+        *(f"        {sentence}" for sentence in obstacles(user, proxy_group, now)),
+        f"rules   {len(rules) or 'none'}",
+        *(f"        {rule.id:>4}  {rule.text}" for rule in rules),
+    )
+
+
+def _proxy_group(user: LocalUser, config: Config) -> str:
+    tenant = config.tenants().get(user.tenant)
+    return tenant.proxy_group if tenant is not None else ""  # a tenant that the configuration does not name any more
+
+
+def _validity(user: LocalUser) -> str:
+    begin = [f"from {show_moment(user.valid_from)}"] if user.valid_from else []
+    end = [f"until {show_moment(user.valid_until)}"] if user.valid_until else []
+    return " ".join(begin + end) or "always"
+
+
+def _row(user: LocalUser, config: Config, now: datetime) -> list[str]:
+    return [
+        owner(user),
+        state(user, _proxy_group(user, config), now),
+        ", ".join(sorted(user.groups)),
+        show_moment(user.valid_until) or "-",
+        show_sources(user.sources),
+    ]

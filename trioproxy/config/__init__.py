@@ -1,0 +1,35 @@
+"""The configuration: what a machine is, as frozen classes, and the file they are read from."""
+
+from trioproxy.config.floor import build_floor
+from trioproxy.config.load import ConfigError, load_config, parse_config_untrusted
+from trioproxy.config.model import (
+    Auth,
+    BackendTable,
+    Config,
+    Limits,
+    Listener,
+    Log,
+    PolicySettings,
+    PortRange,
+    SocketAddress,
+    StoreSettings,
+    Tenant,
+)
+
+__all__ = [
+    "Auth",
+    "BackendTable",
+    "Config",
+    "ConfigError",
+    "Limits",
+    "Listener",
+    "Log",
+    "PolicySettings",
+    "PortRange",
+    "SocketAddress",
+    "StoreSettings",
+    "Tenant",
+    "build_floor",
+    "load_config",
+    "parse_config_untrusted",
+]

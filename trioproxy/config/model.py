@@ -1,0 +1,297 @@
+"""The configuration as frozen classes: what a machine is. What people change while it runs lives in the store.
+
+The names are those of the file, the docstrings become the reference in the documentation, every limit has its reason
+beside it. Nothing here reads a file; `trioproxy.config.load` does.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Literal
+
+import attrs
+
+from trioproxy.policy.scope import DEFAULT_TENANT
+
+__all__ = [
+    "Auth",
+    "BackendTable",
+    "Between",
+    "Config",
+    "Count",
+    "Limits",
+    "Listener",
+    "Log",
+    "PolicySettings",
+    "PortRange",
+    "Seconds",
+    "SocketAddress",
+    "StoreSettings",
+    "Tenant",
+]
+
+
+@attrs.frozen
+class Between:
+    """The smallest and the largest number that make sense.
+
+    It is part of a number's annotation, so that the loader reports every one that does not, with its path.
+    """
+
+    low: float
+    high: float
+
+
+_YEAR_S = 366 * 86_400
+
+Count = Annotated[int, Between(1, 10_000_000)]
+Seconds = Annotated[float, Between(0.01, _YEAR_S)]  # a time limit of nothing would let nobody do anything
+SecondsOrNone = Annotated[float, Between(0, _YEAR_S)]
+
+
+@attrs.frozen
+class SocketAddress:
+    """Where to listen: an address (no name) and a port, written `0.0.0.0:1080` or `[::]:1080`."""
+
+    host: IPv4Address | IPv6Address
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if self.host.version == 6 else str(self.host)  # noqa: PLR2004 - IP version 6
+        return f"{host}:{self.port}"
+
+
+@attrs.frozen
+class PortRange:
+    """First and last port, both included, written `40000-40999`."""
+
+    first: int
+    last: int
+
+    @property
+    def numbers(self) -> range:
+        """All of them."""
+        return range(self.first, self.last + 1)
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@attrs.frozen
+class Listener:
+    """One listening socket.
+
+    Attributes:
+        address: where to listen, `0.0.0.0:1080` or `[::]:1080` (IPv6 only). Port 0 takes any free one.
+        anonymous: clients without login get the global rules and those of the tenant.
+        anonymous_beyond_loopback: must be said as well if an anonymous listener is reachable from other machines.
+        advertise: what BND.ADDR says behind NAT, one address for each family; left out: the address the client
+            connected to.
+        udp_ports: where the relay sockets of UDP associations are bound; left out: any free port.
+        bind_ports: where BIND listens for targets; left out: any free port.
+        udp_port_lock: "strict": an association takes datagrams from one port of the client only; "ip": from any port of
+            its address.
+        bound_address: what BND.ADDR of CONNECT says; "egress": the address used towards the target; "zero": 0.0.0.0:0,
+            which hides inner addresses.
+        tolerate_reserved: accept requests whose RSV octet is not zero.
+        tenant: whose users log in here.
+        realms: alice@physics.example.org is alice of the tenant that has that realm.
+    """
+
+    address: SocketAddress
+    anonymous: bool = False
+    anonymous_beyond_loopback: bool = False
+    advertise: tuple[IPv4Address | IPv6Address, ...] = ()
+    udp_ports: PortRange | None = None
+    bind_ports: PortRange | None = None
+    udp_port_lock: Literal["strict", "ip"] = "strict"
+    bound_address: Literal["egress", "zero"] = "egress"
+    tolerate_reserved: bool = False
+    tenant: str = DEFAULT_TENANT
+    realms: bool = False
+
+
+@attrs.frozen
+class BackendTable:
+    """A table `[auth.NAME]`: its `type` names the plug-in, which reads the rest itself."""
+
+    type: str
+    settings: Mapping[str, object] = attrs.field(factory=dict, repr=False)  # may hold a password
+
+
+@attrs.frozen
+class Tenant:
+    """One organisation. The keys of `[auth]` are those of the tenant main; others have a table `[tenant.NAME]`.
+
+    Attributes:
+        realms: what may stand behind the last `@` of a login name to select this tenant.
+        backends: asked in this order; the first that knows the user decides. "local" is always there.
+        proxy_group: who is not a member may not log in.
+    """
+
+    realms: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("local",)
+    proxy_group: str = "system-proxy"
+
+
+@attrs.frozen
+class Auth:
+    """How logins are checked, for all tenants together, and the backends by name.
+
+    Attributes:
+        backends: the backends of the tenant main, asked in this order.
+        proxy_group: who is not a member may not log in (tenant main).
+        hash_threads: passwords verified at the same time. One takes 20 ms of a core and 19 MiB.
+        hash_queue_max: logins that may wait for a thread; more are refused as unavailable.
+        deadline_s: seconds a login may take from its arrival.
+        cache_s: seconds an accepted login is remembered. Also how long a revoked right may still open new sessions when
+            the change is made behind our back (in a directory).
+        cache_entries_max: accepted logins remembered at most.
+        tables: the backends, from the tables `[auth.NAME]`.
+    """
+
+    backends: tuple[str, ...] = ("local",)
+    proxy_group: str = "system-proxy"
+    hash_threads: Annotated[int, Between(1, 64)] = 2  # as many as the smallest machine we expect has cores
+    hash_queue_max: Count = (
+        200  # 5 s of work for two threads at 50 ms each: whoever stands behind would miss the deadline
+    )
+    deadline_s: Seconds = 5.0  # clients give up after some 10 s (curl: 5 min, browsers: 20 s), and handshake_s is 10
+    cache_s: SecondsOrNone = 60.0
+    cache_entries_max: Count = 10_000  # 50,000 people are not all online; an entry is about 500 bytes
+    tables: Mapping[str, BackendTable] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class StoreSettings:
+    """Where users and rules are kept.
+
+    Attributes:
+        url: `sqlite:////var/lib/trioproxy/trioproxy.db` (four slashes: an absolute path). Left out: `trioproxy.db` in
+            the data folder.
+        poll_s: how often the server asks the store whether something changed, in seconds.
+        stale_max_s: how long the server goes on with the last users and rules it read when the store cannot be read;
+            then it refuses new sessions.
+    """
+
+    url: str | None = attrs.field(default=None, repr=False)  # may hold a password
+    poll_s: Annotated[float, Between(0.05, 60)] = (
+        0.25  # a change must hold within a second; one question costs 5 microseconds
+    )
+    stale_max_s: SecondsOrNone = (
+        3600.0  # long enough to be woken and mend it, short enough that a revoked user is not in for days
+    )
+
+
+@attrs.frozen
+class PolicySettings:
+    """What comes before the rules.
+
+    Attributes:
+        open_floor: networks of the floor (loopback, link-local, multicast ...) that rules may allow.
+        closed: further endpoints that no rule may open: `192.0.2.10:5432` (a database, say).
+    """
+
+    open_floor: tuple[IPv4Network | IPv6Network, ...] = ()
+    closed: tuple[SocketAddress, ...] = ()
+
+
+@attrs.frozen
+class Limits:
+    """Everything that can grow has a limit; reaching one is counted. Times are in seconds.
+
+    Attributes:
+        unauthenticated_max: connections that have not logged in yet, in all.
+        unauthenticated_per_source_max: the same for one client address (IPv6: one /64).
+        handshake_s: from accepting a connection to its complete request.
+        sessions_per_user_max: sessions of one user at once; of one client address where clients need no login.
+        associations_per_user_max: UDP associations of one user at once, counted as above.
+        binds_per_user_max: listening sockets of BIND of one user at once, counted as above.
+        descriptors_reserve: file descriptors kept free for the store, the log and the running sessions.
+        resolve_threads: names looked up at the same time.
+        resolve_per_user_max: look-ups of one user under way at once.
+        resolve_s: a look-up takes no longer.
+        resolve_cache_s: an answer is used again for so long.
+        connect_s: connecting to a target takes no longer, all its addresses together.
+        idle_s: a relay without a byte in either direction ends.
+        half_closed_s: the same once one direction has ended.
+        dead_after_s: a connection whose other end no longer answers the system's probes is given up.
+        bind_s: how long BIND waits for the target to connect.
+        association_idle_s: a UDP association without a datagram ends.
+        destinations_per_association_max: destinations one association remembers; the one unused for longest is
+            forgotten.
+        drain_s: how long running sessions may go on after SIGTERM.
+    """
+
+    unauthenticated_max: Count = 1_000  # each holds one descriptor of the usual 20,000 and some 20 KiB
+    unauthenticated_per_source_max: Count = 250  # a lecture hall behind one NAT address opens its lids at the same time
+    handshake_s: Seconds = (
+        10.0  # OpenSSH: 120 s, Dante: 30 s; no client measured needed more than one round trip a step
+    )
+    sessions_per_user_max: Count = 1_000  # a peer-to-peer client opens some 500
+    associations_per_user_max: Count = 64  # two descriptors each; a call needs one to four
+    binds_per_user_max: Count = 16  # a listening port each
+    descriptors_reserve: Annotated[int, Between(0, 100_000)] = (
+        64  # the store, logs, listeners and a name look-up in each thread
+    )
+    resolve_threads: Annotated[int, Between(1, 1_000)] = 32  # a dead name server holds each for 5 to 30 s
+    resolve_per_user_max: Count = 16  # half of the threads: one user cannot hold them all
+    resolve_s: Seconds = 5.0  # glibc's first time-out
+    resolve_cache_s: SecondsOrNone = 30.0
+    connect_s: Seconds = 10.0  # Dante: 30 s; Linux gives up after 127 s; people after 10
+    idle_s: Seconds = (
+        3600.0  # longer than the two hours' keep-alive would be no limit; ssh sends keep-alives more often
+    )
+    half_closed_s: Seconds = 300.0  # the answer to a finished request is computed within minutes
+    dead_after_s: Seconds = 120.0  # a sleeping laptop; long enough for a change of Wi-Fi cell
+    bind_s: Seconds = 120.0  # SOCKS4 says 2 minutes
+    association_idle_s: Seconds = 600.0  # RFC 4787 asks for at least 5 minutes
+    destinations_per_association_max: Count = 4_096  # a DHT node talks to thousands; an entry is about 1 KiB
+    drain_s: SecondsOrNone = 30.0
+
+
+@attrs.frozen
+class Log:
+    """What is written where.
+
+    Attributes:
+        level: the least severe lines that go to stderr.
+        records: the file for one JSON line per finished flow; "stdout" or "none" as well. Left out: `records.jsonl` in
+            the data folder. SIGHUP opens the file anew.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    records: str | None = None
+
+
+def _default_listeners() -> tuple[Listener, ...]:
+    return (
+        Listener(SocketAddress(IPv4Address("127.0.0.1"), 1080)),
+    )  # loopback: nothing is opened that nobody asked for
+
+
+@attrs.frozen
+class Config:
+    """The whole file."""
+
+    listener: tuple[Listener, ...] = attrs.field(factory=_default_listeners)
+    auth: Auth = attrs.field(factory=Auth)
+    tenant: Mapping[str, Tenant] = attrs.field(factory=dict)
+    store: StoreSettings = attrs.field(factory=StoreSettings)
+    policy: PolicySettings = attrs.field(factory=PolicySettings)
+    limits: Limits = attrs.field(factory=Limits)
+    log: Log = attrs.field(factory=Log)
+
+    def tenants(self) -> dict[str, Tenant]:
+        """All tenants by name, the tenant main among them."""
+        main = self.tenant.get(DEFAULT_TENANT, Tenant())
+        main = attrs.evolve(main, backends=self.auth.backends, proxy_group=self.auth.proxy_group)
+        return {DEFAULT_TENANT: main, **{name: t for name, t in self.tenant.items() if name != DEFAULT_TENANT}}
+
+    def proxy_group(self, tenant: str) -> str | None:
+        """The group of a tenant that may use the proxy; None if there is no such tenant."""
+        found = self.tenants().get(tenant)
+        return found.proxy_group if found else None
+
+    def realms(self) -> dict[str, str]:
+        """Which tenant each realm selects."""
+        return {realm: name for name, tenant in self.tenants().items() for realm in tenant.realms}

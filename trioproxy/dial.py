@@ -1,0 +1,169 @@
+"""Connect to exactly an address that was judged, in the manner of RFC 8305, and say in a Reply why that failed."""
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from ipaddress import ip_address
+from itertools import chain, zip_longest
+
+import attrs
+import trio
+
+from trioproxy.limits import keep_reserve
+from trioproxy.policy import Permit
+from trioproxy.protocol import Reply
+
+__all__ = ["DialError", "KeepAlive", "dial", "reply_for"]
+
+ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 8: "Connection Attempt Delay", recommended 250 ms
+
+# The one table from errno to Reply. What is missing is our own trouble (EMFILE, EADDRNOTAVAIL ...): a general failure.
+REPLIES = {
+    errno.ECONNREFUSED: Reply.CONNECTION_REFUSED,
+    errno.ECONNRESET: Reply.CONNECTION_REFUSED,  # accepted and reset before we saw it: nobody serves there
+    errno.ENETUNREACH: Reply.NETWORK_UNREACHABLE,
+    errno.EAFNOSUPPORT: Reply.NETWORK_UNREACHABLE,  # no IPv6 on this machine
+    errno.EHOSTUNREACH: Reply.HOST_UNREACHABLE,
+    errno.EHOSTDOWN: Reply.HOST_UNREACHABLE,
+    errno.ETIMEDOUT: Reply.HOST_UNREACHABLE,  # not TTL_EXPIRED: no client explains that to its user
+    errno.EACCES: Reply.CONNECTION_NOT_ALLOWED_BY_RULESET,  # the machine's own packet filter, or a broadcast address
+    errno.EPERM: Reply.CONNECTION_NOT_ALLOWED_BY_RULESET,
+}
+
+
+@attrs.frozen
+class KeepAlive:
+    """After how many seconds a connection whose other end no longer answers is given up."""
+
+    dead_after_s: float
+
+    def apply(self, sock: socket.socket) -> None:
+        """Set it on a socket; a listener's accepted sockets inherit it."""
+        idle_s = max(1, int(self.dead_after_s / 2))
+        interval_s = max(1, int(self.dead_after_s / 8))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        # Keep-alive says nothing while data is unacknowledged; this does.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.dead_after_s * 1000))
+
+
+class DialError(Exception):
+    """No candidate could be connected. `reply` is what the client is told."""
+
+    def __init__(self, failures: Sequence[OSError]) -> None:
+        super().__init__("; ".join(f.strerror or str(f) for f in failures))
+        self.reply = _most_telling([reply_for(failure) for failure in failures])
+
+
+def reply_for(failure: OSError) -> Reply:
+    """The Reply for a failed system call of the network."""
+    return REPLIES.get(failure.errno or 0, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+
+
+def _most_telling(replies: Sequence[Reply]) -> Reply:
+    """Of several addresses that failed, the failure that proves most: a refusal shows that the host is there."""
+    order = (
+        Reply.CONNECTION_REFUSED,
+        Reply.HOST_UNREACHABLE,
+        Reply.NETWORK_UNREACHABLE,
+        Reply.CONNECTION_NOT_ALLOWED_BY_RULESET,
+    )
+    return next((reply for reply in order if reply in replies), Reply.GENERAL_SOCKS_SERVER_FAILURE)
+
+
+async def dial(
+    permits: Sequence[Permit], *, timeout_s: float, keep_alive: KeepAlive, descriptors_max: int
+) -> tuple[trio.SocketStream, Permit]:
+    """Connect to the first candidate that answers.
+
+    The next one is tried when the one before failed or has not answered for 250 ms; all but the first to succeed are
+    closed. A socket whose descriptor would eat into the reserve is not opened.
+
+    Args:
+        permits: at least one judged candidate.
+        timeout_s: for all of them together.
+        keep_alive: set on the socket.
+        descriptors_max: the highest descriptor that may be used.
+
+    Raises:
+        DialError: none could be connected.
+
+    **Cancellation**: every attempt is closed.
+    """
+    attempts = _Attempts(keep_alive, descriptors_max)
+    try:
+        with trio.move_on_after(timeout_s):
+            async with trio.open_nursery() as nursery:
+                for permit in _interleaved(permits):
+                    failed = trio.Event()
+                    nursery.start_soon(attempts.attempt, permit, failed, nursery.cancel_scope)
+                    with trio.move_on_after(ATTEMPT_DELAY_S):
+                        await failed.wait()
+    except BaseException:
+        if attempts.connected is not None:  # it succeeded in the moment in which nobody wanted it any more
+            attempts.connected[0].socket.close()
+        raise
+    if attempts.connected is not None:
+        return attempts.connected
+    raise DialError(attempts.failures or [OSError(errno.ETIMEDOUT, "time-out")])
+
+
+def _interleaved(permits: Sequence[Permit]) -> list[Permit]:
+    """RFC 8305 section 4: the families take turns, beginning with that of the first address."""
+    first_version = permits[0].request.address.version
+    first = [p for p in permits if p.request.address.version == first_version]
+    other = [p for p in permits if p.request.address.version != first_version]
+    return [permit for permit in chain.from_iterable(zip_longest(first, other)) if permit is not None]
+
+
+@attrs.define(eq=False)
+class _Attempts:
+    """What the attempts of one dial have come to."""
+
+    keep_alive: KeepAlive
+    descriptors_max: int
+    connected: tuple[trio.SocketStream, Permit] | None = None
+    failures: list[OSError] = attrs.field(factory=list)
+
+    async def attempt(self, permit: Permit, failed: trio.Event, all_attempts: trio.CancelScope) -> None:
+        """Try one candidate; the first to succeed cancels the others."""
+        try:
+            stream = await _connect(permit, self.keep_alive, self.descriptors_max)
+        except OSError as exc:
+            self.failures.append(exc)
+            failed.set()
+            return
+        if self.connected is not None:  # two succeeded in the same moment: only one survives
+            stream.socket.close()
+            return
+        self.connected = (stream, permit)
+        all_attempts.cancel()
+
+
+async def _connect(permit: Permit, keep_alive: KeepAlive, descriptors_max: int) -> trio.SocketStream:
+    """Connect to the judged socket address, and to nothing else."""
+    address = permit.request.address
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - the IP version
+    target = (str(address), permit.request.port)
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        keep_alive.apply(keep_reserve(sock, descriptors_max))
+        await _connect_socket(sock, target)
+        host, port = sock.getpeername()[:2]
+        assert (ip_address(host), port) == (address, permit.request.port)  # noqa: S101 - law 1, never to be broken
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+
+
+async def _connect_socket(sock: socket.socket, target: tuple[str, int]) -> None:
+    code = sock.connect_ex(target)
+    if code == errno.EINPROGRESS:
+        await trio.lowlevel.wait_writable(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))

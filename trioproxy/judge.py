@@ -1,0 +1,145 @@
+"""Asking policy for one session: canonicalise, resolve once, judge every candidate, and again when rules change."""
+
+from collections.abc import Hashable
+
+import attrs
+
+from auth import Identity
+from auth.throttle import source_key
+from trioproxy.accounting import Flow, Termination
+from trioproxy.client import Ended
+from trioproxy.policy import (
+    AccessRequest,
+    CanonicalError,
+    IPAddress,
+    Permit,
+    Policy,
+    Reason,
+    Refusal,
+    RuleProtocol,
+    Verdict,
+    canonical_host,
+)
+from trioproxy.protocol import Address, Reply
+from trioproxy.resolve import ResolveError
+from trioproxy.services import Services
+
+__all__ = ["Judge"]
+
+
+@attrs.define(eq=False)
+class Judge:
+    """Everything a session asks before bytes may flow. A refusal leaves as `Ended`: no code path goes on behind it.
+
+    Attributes:
+        flow: whose identity and client address are judged; its verdict is kept there.
+    """
+
+    services: Services
+    flow: Flow
+    _judged_by: Policy | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Who is asking."""
+        if self.flow.identity is None:
+            raise AssertionError("nothing is judged before the login")
+        return self.flow.identity
+
+    @property
+    def owner(self) -> Hashable:
+        """Whose limits count: the user's, or those of the source where nobody logs in."""
+        tenant, user = self.identity.tenant, self.identity.user
+        return (tenant, user) if user is not None else (tenant, None, source_key(self.flow.client_address))
+
+    async def permits(self, destination: Address, protocol: RuleProtocol) -> list[Permit]:
+        """The candidates that may be contacted, at least one.
+
+        Raises:
+            Ended: malformed, not resolved, or not permitted.
+        """
+        try:
+            host = canonical_host(destination.host)
+        except CanonicalError as exc:
+            raise Ended(Termination.MALFORMED_DESTINATION, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
+        if isinstance(host, str):
+            name, addresses = host, await self._addresses(host, protocol)
+        else:
+            name, addresses = None, (host,)
+        verdicts = [self._judge(protocol, name, address, destination.port) for address in addresses]
+        permits = [verdict for verdict in verdicts if isinstance(verdict, Permit)]
+        return permits or [self.permitted(verdicts[0])]
+
+    def permitted(self, verdict: Verdict) -> Permit:
+        """Keep the verdict in the flow.
+
+        Raises:
+            Ended: it is a refusal.
+        """
+        self.flow.verdict = verdict
+        if isinstance(verdict, Permit):
+            return verdict
+        self.services.counters["refused_by_rule"] += 1
+        raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+
+    def datagram(self, name: str | None, address: IPAddress, port: int, client_port: int) -> Verdict:
+        """The verdict for one destination of an association; a refusal as long as there are no rules in force."""
+        request = AccessRequest(
+            self.identity, self.flow.client_address, client_port, RuleProtocol.UDP, name, address, port
+        )
+        policy = self.services.rulebook.policy
+        return Refusal(request, Reason.NO_RULE) if policy is None else policy.judge(request)
+
+    def again(self, permit: Permit) -> Verdict:
+        """The verdict for the same request, by the rules and the groups of now."""
+        self._judged_by = self.policy()
+        return self._judged_by.judge(attrs.evolve(permit.request, identity=self.identity))
+
+    def still_permitted(self, permit: Permit) -> Permit:
+        """Connecting takes seconds; the rules may have changed meanwhile.
+
+        Raises:
+            Ended: it is not permitted any more.
+        """
+        return permit if self.services.rulebook.policy is self._judged_by else self.permitted(self.again(permit))
+
+    def may_ever(self, protocol: RuleProtocol) -> bool:
+        """Whether any destination at all could be permitted."""
+        return self.policy().may_ever(self.identity, self.flow.client_address, protocol)
+
+    def policy(self) -> Policy:
+        """The rules in force.
+
+        Raises:
+            Ended: the store could not be read for too long.
+        """
+        policy = self.services.rulebook.policy
+        if policy is None:
+            raise Ended(Termination.POLICY_STALE, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+        return policy
+
+    async def resolve(self, name: str) -> tuple[IPAddress, ...]:
+        """The addresses of a canonical name, counted for the owner of the session.
+
+        Raises:
+            ResolveError: there are none.
+        """
+        return await self.services.resolver.resolve(name, self.owner)
+
+    async def _addresses(self, name: str, protocol: RuleProtocol) -> tuple[IPAddress, ...]:
+        if not self.may_ever(protocol):
+            # Whoever may reach nothing has no use for a look-up, except to carry data out in names.
+            raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        try:
+            return await self.resolve(name)
+        except ResolveError as exc:
+            if exc.limit:
+                raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
+            raise Ended(Termination.RESOLVE_FAILED, Reply.HOST_UNREACHABLE) from exc
+
+    def _judge(self, protocol: RuleProtocol, name: str | None, address: IPAddress, port: int) -> Verdict:
+        self._judged_by = self.policy()
+        flow = self.flow
+        return self._judged_by.judge(
+            AccessRequest(self.identity, flow.client_address, flow.client_port, protocol, name, address, port)
+        )

@@ -1,0 +1,81 @@
+"""How many of something may exist at once, in all and for each key."""
+
+import errno
+import resource
+from collections import Counter
+from collections.abc import Hashable
+from typing import Protocol, TypeVar
+
+__all__ = ["Occupancy", "descriptors_max", "keep_reserve", "raise_descriptor_limit"]
+
+S = TypeVar("S", bound="_Socket")
+
+
+class Occupancy:
+    """Counts how many places are taken, refuses more than the limits, and counts the refusals.
+
+    Not a semaphore: nobody waits. Only keys that hold a place use memory.
+    """
+
+    def __init__(self, name: str, counters: Counter[str], *, each_max: int, total_max: int | None = None) -> None:
+        """Name the counters `{name}_limit_each` and `{name}_limit_total`; the limits may be changed later."""
+        self.name = name
+        self.each_max = each_max
+        self.total_max = total_max
+        self.total = 0
+        self._counters = counters
+        self._taken: dict[Hashable, int] = {}
+
+    def enter(self, key: Hashable) -> bool:
+        """Take one place; False (and a counter) if there is none. Who got True must `leave`."""
+        taken = self._taken.get(key, 0)
+        if taken >= self.each_max:
+            self._counters[f"{self.name}_limit_each"] += 1
+            return False
+        if self.total_max is not None and self.total >= self.total_max:
+            self._counters[f"{self.name}_limit_total"] += 1
+            return False
+        self._taken[key] = taken + 1
+        self.total += 1
+        return True
+
+    def leave(self, key: Hashable) -> None:
+        """Give the place back."""
+        self.total -= 1
+        taken = self._taken[key] - 1
+        if taken:
+            self._taken[key] = taken
+        else:
+            del self._taken[key]
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many descriptors as it may; returns the number."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def descriptors_max() -> int:
+    """The number of descriptors this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+class _Socket(Protocol):
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+def keep_reserve(sock: S, highest: int) -> S:
+    """The socket, unless its descriptor eats into the reserve: then it is closed.
+
+    The kernel gives the lowest free number, so a number above `highest` means that all below are taken.
+
+    Raises:
+        OSError: it was closed (EMFILE).
+    """
+    if sock.fileno() > highest:
+        sock.close()
+        raise OSError(errno.EMFILE, "only the reserve of descriptors is left")
+    return sock

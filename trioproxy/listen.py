@@ -1,0 +1,112 @@
+"""Listening sockets: opening them with errors a reader understands, and accepting without ever dying or spinning."""
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from trioproxy.config import Listener, SocketAddress
+from trioproxy.dial import KeepAlive
+from trioproxy.log import get_log
+
+__all__ = ["ListenError", "OpenListener", "accept_clients", "open_listener"]
+
+BACKLOG = 4_096  # Linux cuts it to net.core.somaxconn, which is 4096 since 5.4
+EXHAUSTED_PAUSE_S = 0.1  # when there are no descriptors: long enough not to spin, short enough not to be noticed
+COMPLAINT_INTERVAL_S = 5.0  # one line of the log tells as much as a thousand
+
+# accept(2): these are the new connection's trouble, not ours.
+PASSING = {errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
+           errno.ETIMEDOUT, errno.EPERM, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENONET}  # fmt: skip
+
+
+class ListenError(Exception):
+    """A listening socket cannot be opened; the text says which, why, and what to do."""
+
+
+@attrs.define(eq=False)
+class OpenListener:
+    """A listening socket with the settings in force for those who come in now.
+
+    Attributes:
+        name: `address:port` as bound.
+        address: what the configuration asked for (its port may be 0).
+        closed: cancelling it ends the accepting task.
+    """
+
+    settings: Listener
+    address: SocketAddress
+    sock: trio.socket.SocketType
+    name: str
+    closed: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    @property
+    def bound(self) -> SocketAddress:
+        """As the kernel knows it."""
+        return SocketAddress(self.address.host, int(self.sock.getsockname()[1]))
+
+
+def open_listener(settings: Listener, keep_alive: KeepAlive) -> OpenListener:
+    """Bind and listen.
+
+    Raises:
+        ListenError: that is not possible.
+    """
+    address = settings.address
+    is_v6 = address.host.version == 6  # noqa: PLR2004 - the IP version
+    try:
+        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if is_v6:
+                # One family for each listener: a client's address then has one form, and so have the rules about it.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            keep_alive.apply(sock)
+            sock.bind((str(address.host), address.port))
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as exc:
+        raise ListenError(f"cannot listen on {address}: {exc.strerror or exc}{_advice(exc)}") from exc
+    bound = SocketAddress(address.host, sock.getsockname()[1])
+    return OpenListener(settings, address, trio.socket.from_stdlib_socket(sock), str(bound))
+
+
+def _advice(exc: OSError) -> str:
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return " (is another trioproxy or SOCKS server running? `ss -ltnp` shows it; or choose another port)"
+        case errno.EACCES:
+            return " (ports below 1024 need root or CAP_NET_BIND_SERVICE)"
+        case errno.EADDRNOTAVAIL:
+            return " (this machine has no such address; `ip addr` shows those it has)"
+        case _:
+            return ""
+
+
+async def accept_clients(
+    listener: OpenListener, start: Callable[[OpenListener, trio.SocketStream, str, int], None], counters: Counter[str]
+) -> None:
+    """Hand every client to `start`, until the listener's scope is cancelled.
+
+    Running out of descriptors is waited out: accepting goes on as soon as one is free.
+    """
+    complained_s = -COMPLAINT_INTERVAL_S
+    with listener.closed:
+        while True:
+            try:
+                sock, (host, port, *_) = await listener.sock.accept()
+            except OSError as exc:
+                if exc.errno in PASSING:
+                    continue
+                counters["accept_failed"] += 1
+                if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
+                    complained_s = trio.current_time()
+                    get_log().error("cannot accept", listener=listener.name, problem=exc.strerror, hint="ulimit -n")
+                await trio.sleep(EXHAUSTED_PAUSE_S)
+            else:
+                start(listener, trio.SocketStream(sock), host, port)

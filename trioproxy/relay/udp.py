@@ -1,0 +1,309 @@
+"""UDP: one pair of sockets for each association. A bad datagram is dropped and counted; it never ends anything.
+
+Datagrams only from the client's address (and one port of it), answers only from destinations that the client has sent
+to, policy asked for each destination, names resolved once and pinned.
+"""
+
+import errno
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+import attrs
+import trio
+
+from trioproxy.accounting import Flow, Termination
+from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
+from trioproxy.protocol import Address, Command, Datagram, DatagramError, decode_datagram_untrusted, encode_header
+
+__all__ = ["Association", "AssociationSettings", "open_target_side"]
+
+BATCH_MAX = 64  # datagrams handled in one go before other tasks get their turn: some 2 ms
+WAITING_NAMES_MAX = 16  # names one association looks up at the same time
+WAITING_DATAGRAMS_MAX = 8  # kept for each of them; a client repeats what matters
+DATAGRAM_BYTES_MAX = 65_535
+
+# Used between a receive and the next one only, never across an await, so all associations can share it.
+_receive_buffer = bytearray(DATAGRAM_BYTES_MAX)
+
+_Key: TypeAlias = tuple[IPAddress | bytes, int]
+_SocketAddress: TypeAlias = tuple[str, int]
+
+
+@attrs.frozen
+class AssociationSettings:
+    """What the configuration says about associations.
+
+    Attributes:
+        port_lock: "strict": the request or the first valid datagram fixes the client's port; "ip": any of its ports.
+        idle_s: without a datagram for so long the association ends, and a silent destination may no longer answer.
+        destinations_max: the one unused for longest makes room for a new one.
+    """
+
+    port_lock: Literal["strict", "ip"]
+    idle_s: float
+    destinations_max: int
+
+
+@attrs.define(eq=False)
+class _Destination:
+    """One target of an association: where it is, the header of its answers, its flow."""
+
+    key: _Key
+    name: str | None
+    address: IPAddress
+    sockaddr: _SocketAddress
+    header: bytes
+    flow: Flow
+    sent_s: float = 0.0
+
+
+def open_target_side() -> socket.socket:
+    """The socket towards targets: both families in one, or IPv4 alone on a machine without IPv6.
+
+    Raises:
+        OSError: no socket can be had.
+    """
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as exc:
+        if exc.errno != errno.EAFNOSUPPORT:
+            raise
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock.bind(("0.0.0.0", 0))
+        return sock
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Association:
+    """Relays the datagrams of one client while its TCP connection lives.
+
+    Args:
+        client_side: bound where the client sends to; owned from now on.
+        target_side: see `open_target_side`; owned from now on.
+        client_host: the client's address as the kernel writes it.
+        client_port: the port it said it will send from, or 0.
+        settings: see there.
+        judge: name or None, address, port, client port -> verdict.
+        resolve: canonical name -> addresses; raises one of `resolve_errors`.
+        resolve_errors: what `resolve` raises.
+        new_flow: a fresh flow for a destination.
+        finished: called with each flow that ended, and why.
+        dropped: called with the reason for each datagram that is not relayed.
+    """
+
+    def __init__(  # noqa: PLR0913 - two sockets, the client, and the five ways in which it needs the rest of the server
+        self,
+        *,
+        client_side: socket.socket,
+        target_side: socket.socket,
+        client_host: str,
+        client_port: int,
+        settings: AssociationSettings,
+        judge: Callable[[str | None, IPAddress, int, int], Verdict],
+        resolve: Callable[[str], Awaitable[tuple[IPAddress, ...]]],
+        resolve_errors: tuple[type[Exception], ...],
+        new_flow: Callable[[], Flow],
+        finished: Callable[[Flow, Termination], None],
+        dropped: Callable[[str], None],
+    ) -> None:
+        self._client_side = client_side
+        self._target_side = target_side
+        self._client_host = client_host
+        self._client_port = client_port
+        self._locked = client_port != 0 and settings.port_lock == "strict"
+        self._settings = settings
+        self._judge = judge
+        self._resolve = resolve
+        self._resolve_errors = resolve_errors
+        self._new_flow = new_flow
+        self._finished = finished
+        self._drop = dropped
+        self._destinations: OrderedDict[_Key, _Destination] = OrderedDict()
+        self._contacted: dict[_SocketAddress, _Destination] = {}
+        self._pinned: OrderedDict[str, tuple[IPAddress, ...]] = OrderedDict()
+        self._waiting: dict[_Key, list[bytes]] = {}
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._now_s = 0.0
+
+    async def relay(self) -> Termination:
+        """Relay until nothing has moved for `idle_s`.
+
+        **Cancellation**: datagrams not handled yet are lost, as datagrams may be.
+        """
+        with self._scope:
+            self._touch()
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._receive, self._client_side, self._from_client)
+                self._nursery.start_soon(self._receive, self._target_side, self._from_target)
+        return Termination.IDLE
+
+    def judge_again(self) -> None:
+        """The rules have changed: forget every destination that is no longer permitted."""
+        for destination in list(self._destinations.values()):
+            request_port = destination.sockaddr[1]
+            verdict = self._judge(destination.name, destination.address, request_port, self._client_port)
+            if not isinstance(verdict, Permit):
+                self._forget(destination, Termination.REVOKED)
+
+    def close(self, termination: Termination) -> None:
+        """End every flow and close both sockets."""
+        for destination in list(self._destinations.values()):
+            self._forget(destination, termination)
+        self._client_side.close()
+        self._target_side.close()
+
+    async def _receive(self, sock: socket.socket, handle: Callable[[bytes, _SocketAddress], None]) -> None:
+        view = memoryview(_receive_buffer)
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            self._touch()
+            for _ in range(BATCH_MAX):
+                try:
+                    size, sender = sock.recvfrom_into(_receive_buffer)
+                except BlockingIOError:
+                    break
+                except OSError:  # an ICMP error for something sent earlier; the socket is fine
+                    self._drop("receive_failed")
+                    continue
+                handle(bytes(view[:size]), sender[:2])
+
+    def _touch(self) -> None:
+        self._now_s = trio.current_time()
+        self._scope.deadline = self._now_s + self._settings.idle_s
+
+    # ---- from the client to its targets
+
+    def _from_client(self, packet: bytes, sender: _SocketAddress) -> None:
+        if sender[0] != self._client_host or (self._locked and sender[1] != self._client_port):
+            self._drop("stranger")
+            return
+        try:
+            datagram = decode_datagram_untrusted(packet)
+        except DatagramError as exc:
+            self._drop(exc.reason.value)
+            return
+        self._client_port = sender[1]
+        self._locked = self._settings.port_lock == "strict"
+        key: _Key = (datagram.address.host, datagram.address.port)
+        destination = self._destinations.get(key)
+        if destination is not None:
+            self._destinations.move_to_end(key)
+            self._send(destination, datagram.data)
+        else:
+            self._first_to(key, datagram)
+
+    def _first_to(self, key: _Key, datagram: Datagram) -> None:
+        try:
+            host = canonical_host(datagram.address.host)
+        except CanonicalError:
+            self._drop("malformed_destination")
+            return
+        if not isinstance(host, str):
+            self._open(key, None, (host,), [datagram.data])
+        elif host in self._pinned:
+            self._open(key, host, self._pinned[host], [datagram.data])
+        elif key in self._waiting:
+            self._keep(self._waiting[key], datagram.data)
+        elif len(self._waiting) < WAITING_NAMES_MAX and self._nursery is not None:
+            self._waiting[key] = [datagram.data]
+            self._nursery.start_soon(self._look_up, key, host)
+        else:
+            self._drop("names_limit")
+
+    def _keep(self, waiting: list[bytes], data: bytes) -> None:
+        if len(waiting) < WAITING_DATAGRAMS_MAX:
+            waiting.append(data)
+        else:
+            self._drop("waiting_limit")
+
+    async def _look_up(self, key: _Key, name: str) -> None:
+        try:
+            addresses = await self._resolve(name)
+        except self._resolve_errors:
+            addresses = ()
+        waiting = self._waiting.pop(key)
+        if not addresses:
+            for _ in waiting:
+                self._drop("name_not_resolved")
+            return
+        if len(self._pinned) >= self._settings.destinations_max:
+            self._pinned.popitem(last=False)
+        # Pinned while the association lives: a name that changes its address in the middle moves nothing.
+        addresses = self._pinned.setdefault(name, addresses)
+        self._open(key, name, addresses, waiting)
+
+    def _open(self, key: _Key, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
+        for address in addresses:
+            verdict = self._judge(name, address, key[1], self._client_port)
+            sockaddr = self._sockaddr(address, key[1])
+            if isinstance(verdict, Permit) and sockaddr is not None:
+                destination = self._remember(key, name, address, sockaddr, verdict)
+                for data in waiting:
+                    self._send(destination, data)
+                return
+        for _ in waiting:
+            self._drop("denied")
+
+    def _sockaddr(self, address: IPAddress, port: int) -> _SocketAddress | None:
+        """As the kernel will write it in answers, so that it can be looked up without parsing."""
+        if self._target_side.family == socket.AF_INET6:
+            packed = address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed  # noqa: PLR2004 - IP version
+            return socket.inet_ntop(socket.AF_INET6, packed), port
+        return (str(address), port) if address.version == 4 else None  # noqa: PLR2004 - the IP version
+
+    def _remember(
+        self, key: _Key, name: str | None, address: IPAddress, sockaddr: _SocketAddress, permit: Permit
+    ) -> _Destination:
+        if len(self._destinations) >= self._settings.destinations_max:
+            self._forget(next(iter(self._destinations.values())), Termination.FORGOTTEN)
+        flow = self._new_flow()
+        flow.ask(Command.UDP_ASSOCIATE, key[0], key[1])
+        flow.verdict = permit
+        destination = _Destination(key, name, address, sockaddr, encode_header(Address(address, key[1])), flow)
+        self._destinations[key] = destination
+        return destination
+
+    def _forget(self, destination: _Destination, termination: Termination) -> None:
+        del self._destinations[destination.key]
+        if self._contacted.get(destination.sockaddr) is destination:
+            del self._contacted[destination.sockaddr]
+        self._finished(destination.flow, termination)
+
+    def _send(self, destination: _Destination, data: bytes) -> None:
+        try:
+            self._target_side.sendto(data, destination.sockaddr)
+        except BlockingIOError:
+            self._drop("target_busy")
+            return
+        except OSError as exc:
+            self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
+            return
+        destination.sent_s = self._now_s
+        destination.flow.bytes_to_target += len(data)
+        self._contacted[destination.sockaddr] = destination
+
+    # ---- from a target to the client
+
+    def _from_target(self, packet: bytes, sender: _SocketAddress) -> None:
+        destination = self._contacted.get(sender)
+        if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
+            self._drop("stranger_target")
+            return
+        try:
+            self._client_side.sendto(destination.header + packet, (self._client_host, self._client_port))
+        except BlockingIOError:
+            self._drop("client_busy")
+        except OSError as exc:
+            self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
+        else:
+            destination.flow.bytes_to_client += len(packet)
+            self._destinations.move_to_end(destination.key)

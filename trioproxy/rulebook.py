@@ -1,0 +1,143 @@
+"""Users and rules as the store had them a moment ago: what every verdict and every local login is based on.
+
+The store is asked for its revision several times a second. When it has changed, everything is read and built in a
+thread, and the new state takes the place of the old one at once. A store that cannot be read changes nothing for a
+stated time; after that nothing new is permitted.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+import attrs
+
+from auth import Identity
+from auth.local import LocalUser
+from trioproxy.log import get_log
+from trioproxy.policy import Floor, Policy, RuleSet, Scope
+from trioproxy.store import Snapshot, StoredRule, read_rule_set
+
+__all__ = ["Groups", "Rulebook"]
+
+
+class Groups(Protocol):
+    """Which group of a tenant may use the proxy; None if there is no such tenant any more."""
+
+    def __call__(self, tenant: str) -> str | None:
+        """The group's canonical name."""
+        ...
+
+
+@attrs.frozen
+class _State:
+    """One consistent state. Replaced as a whole, so that a thread never sees half of two."""
+
+    revision: int
+    users: Mapping[tuple[str, str], LocalUser]
+    texts: Mapping[Scope, tuple[StoredRule, ...]]
+    rule_sets: Mapping[Scope, RuleSet]
+    policy: Policy
+
+
+class Rulebook:
+    """Users and rules in force.
+
+    Args:
+        floor: what no rule can allow.
+        proxy_group: tenant to the group that may use the proxy.
+        stale_max_s: how old the last reading may be.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, floor: Floor, proxy_group: Groups, stale_max_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._floor = floor
+        self._proxy_group = proxy_group
+        self._stale_max_s = stale_max_s
+        self._clock = clock
+        self._read_s = -float("inf")
+        self._state = _State(-1, {}, {}, {}, Policy({}, floor))
+
+    @property
+    def revision(self) -> int:
+        """Of the store, as last read; -1 before that."""
+        return self._state.revision
+
+    @property
+    def policy(self) -> Policy | None:
+        """The rules in force; None if the store could not be read for too long."""
+        if self._clock() - self._read_s > self._stale_max_s:
+            return None
+        return self._state.policy
+
+    def find_user(self, tenant: str, name: str) -> LocalUser | None:
+        """Look a local user up; from any thread.
+
+        Raises:
+            OSError: the store could not be read for too long, so nobody can tell.
+        """
+        if self.policy is None:
+            raise OSError("the store cannot be read")
+        return self._state.users.get((tenant, name))
+
+    def current_identity(self, identity: Identity) -> Identity | None:
+        """Who `identity` is by now: with the groups of now, or None if it may not use the proxy any more."""
+        proxy_group = self._proxy_group(identity.tenant)
+        if proxy_group is None:
+            return None
+        if identity.user is None or identity.backend != "local":
+            return identity
+        user = self._state.users.get((identity.tenant, identity.user))
+        if user is None or user.disabled or user.epoch != identity.epoch or proxy_group not in user.groups:
+            return None
+        now = datetime.now(UTC)
+        if (user.valid_from and now < user.valid_from) or (user.valid_until and now >= user.valid_until):
+            return None
+        return identity if user.groups == identity.groups else attrs.evolve(identity, groups=user.groups)
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], frozenset[tuple[str, str]]]:
+        """Build the state of `snapshot`; may take long, so do it in a thread.
+
+        Returns:
+            What puts it in force, to be called on the event loop; it returns the users that have changed.
+        """
+        old = self._state
+        rule_sets = {
+            scope: old.rule_sets[scope] if old.texts.get(scope) == rules else _build(scope, rules)
+            for scope, rules in snapshot.rules.items()
+        }
+        state = _State(snapshot.revision, snapshot.users, snapshot.rules, rule_sets, Policy(rule_sets, self._floor))
+        changed = frozenset(
+            key for key in old.users.keys() | state.users.keys() if old.users.get(key) != state.users.get(key)
+        )
+
+        def put_in_force() -> frozenset[tuple[str, str]]:
+            self._state = state
+            self._read_s = self._clock()
+            return changed
+
+        return put_in_force
+
+    def confirm(self) -> None:
+        """The store was asked, and nothing has changed."""
+        self._read_s = self._clock()
+
+    def with_floor(self, floor: Floor) -> Policy:
+        """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
+        return Policy(self._state.rule_sets, floor)
+
+    def apply(self, floor: Floor, policy: Policy, proxy_group: Groups, stale_max_s: float) -> None:
+        """Take over a changed configuration."""
+        self._floor = floor
+        self._proxy_group = proxy_group
+        self._stale_max_s = stale_max_s
+        self._state = attrs.evolve(self._state, policy=policy)
+
+
+def _build(scope: Scope, rules: tuple[StoredRule, ...]) -> RuleSet:
+    rule_set, problem = read_rule_set(scope, rules)
+    if problem:
+        get_log().error("a stored rule cannot be read", problem=problem)
+    return rule_set

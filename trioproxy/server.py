@@ -1,0 +1,367 @@
+"""The process: listeners, one task for each client, the watch over the store, reload and drain.
+
+trio.run
++- background: resolver, store watcher, signals
+|  +- sessions: one task per client (outlives the listeners while draining)
+|     +- accepting: one task per listening socket (left first on shutdown)
+"""
+
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from auth.local import LocalUser
+from auth.registry import BackendError
+from auth.throttle import Throttle, source_key
+from trioproxy.accounting import Termination
+from trioproxy.accounting.sinks import Sink
+from trioproxy.authenticate import Authenticator
+from trioproxy.backends import build_authenticator
+from trioproxy.client import Client, address_of
+from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
+from trioproxy.dial import KeepAlive
+from trioproxy.limits import Occupancy, descriptors_max
+from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
+from trioproxy.log import get_log
+from trioproxy.resolve import Lookup, Resolver, system_lookup
+from trioproxy.rulebook import Rulebook
+from trioproxy.services import Services
+from trioproxy.session import Session
+from trioproxy.store import Store, StoreError
+
+__all__ = ["Server", "StartError", "obey_signals"]
+
+T = TypeVar("T")
+
+REVALIDATE_S = 30.0  # accounts expire without any change of the store
+JUDGED_AT_ONCE = 100  # sessions judged again before others get their turn: 2 ms
+
+
+class StartError(Exception):
+    """The server cannot start; the text is one line for the reader."""
+
+
+class Server:
+    """One running proxy.
+
+    Args:
+        config: in force until a reload.
+        config_path: what SIGHUP reads again; None: there is nothing to read.
+        store: users and rules; closed at the end.
+        records: one line for each finished flow; stays the caller's.
+        lookup: asks for the addresses of a name.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        records: Sink,
+        *,
+        config_path: Path | None = None,
+        lookup: Lookup = system_lookup,
+    ) -> None:
+        self.config = config
+        self.counters: Counter[str] = Counter()
+        self._config_path = config_path
+        self._store = store
+        self._store_thread = trio.CapacityLimiter(1)  # a connection belongs to one thread at a time
+        self._records = records
+        self._lookup = lookup
+        self._listeners: list[OpenListener] = []
+        self._sessions: dict[int, Session] = {}
+        self._session_number = 0
+        self._store_replaced = False  # another file may have the same revision by chance
+        self._stop = trio.Event()
+        self.stopped = trio.Event()
+        self._store_was_read = trio.Event()  # a new one for each reading
+        self._changing = trio.Lock()  # a reload and a changed store must not build on each other's past
+
+    @property
+    def store_path(self) -> Path:
+        """The file that holds users and rules."""
+        return self._store.path
+
+    async def until_read(self, revision: int) -> None:
+        """Wait until the users and rules of this revision of the store, or a later one, are in force."""
+        while self.rulebook.revision < revision:
+            await self._store_was_read.wait()
+
+    @property
+    def open_sessions(self) -> int:
+        """How many there are now."""
+        return len(self._sessions)
+
+    def stop(self) -> None:
+        """Drain; called again: end at once."""
+        if self._stop.is_set():
+            self._end_sessions()
+        self._stop.set()
+
+    async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`; starts with the names of the open listeners.
+
+        Raises:
+            StartError: the store, a backend or a listener does not work.
+        """
+        authenticator = await self._open()
+        async with trio.open_nursery() as background:
+            self._provide(background, authenticator)
+            background.start_soon(self._watch_store)
+            background.start_soon(self.services.resets.run)
+            async with trio.open_nursery() as self._session_nursery:
+                try:
+                    await self._accept_until_stopped(task_status)
+                finally:
+                    for listener in self._listeners:
+                        listener.sock.close()
+                get_log().info("draining", sessions=len(self._sessions), limit_s=self.config.limits.drain_s)
+                background.start_soon(self._end_after_drain)
+            background.cancel_scope.cancel()
+        await self.services.authenticator.close()
+        await self._in_store_thread(self._store.close)
+        self.stopped.set()
+        get_log().info("stopped", **self.counters)
+
+    # ---- starting
+
+    async def _open(self) -> Authenticator:
+        config, limits = self.config, self.config.limits
+        try:
+            self._listeners = _open_all(config.listener, limits.dead_after_s)
+            floor = build_floor(config, [listener.bound for listener in self._listeners])
+            self.rulebook = Rulebook(floor, config.proxy_group, config.store.stale_max_s)
+            await self._read_store()
+            return await self._open_authenticator(config, None)
+        except (ListenError, StoreError, BackendError, OSError) as exc:
+            for listener in self._listeners:
+                listener.sock.close()
+            raise StartError(str(exc)) from exc
+
+    def _provide(self, background: trio.Nursery, authenticator: Authenticator) -> None:
+        config, limits = self.config, self.config.limits
+        occupancy = partial(Occupancy, counters=self.counters)
+        self.services = Services(
+            limits=limits,
+            realms=config.realms(),
+            authenticator=authenticator,
+            resolver=Resolver(background, limits, self.counters, lookup=self._lookup),
+            rulebook=self.rulebook,
+            records=self._records,
+            counters=self.counters,
+            descriptors_max=descriptors_max() - limits.descriptors_reserve,
+            handshakes=occupancy(
+                "unauthenticated", each_max=limits.unauthenticated_per_source_max, total_max=limits.unauthenticated_max
+            ),
+            sessions=occupancy("sessions", each_max=limits.sessions_per_user_max),
+            associations=occupancy("associations", each_max=limits.associations_per_user_max),
+            binds=occupancy("binds", each_max=limits.binds_per_user_max),
+        )
+
+    async def _open_authenticator(self, config: Config, throttle: Throttle | None) -> Authenticator:
+        authenticator = build_authenticator(config, self.rulebook.find_user, self._rehashed, self.counters, throttle)
+        await authenticator.open()
+        return authenticator
+
+    def _rehashed(self, user: LocalUser, password_hash: str) -> None:
+        """Keep a better hash; called from a hashing thread, so with a connection of its own."""
+        with Store.open(self._store.path, create=False) as store:
+            store.users.rehash(user, password_hash)
+
+    # ---- clients
+
+    async def _accept_until_stopped(self, task_status: trio.TaskStatus[list[str]]) -> None:
+        async with trio.open_nursery() as self._accepting:
+            for listener in self._listeners:
+                self._accept(listener)
+            task_status.started([listener.name for listener in self._listeners])
+            await self._stop.wait()
+            self._accepting.cancel_scope.cancel()
+
+    def _accept(self, listener: OpenListener) -> None:
+        self._accepting.start_soon(accept_clients, listener, self._start_session, self.counters)
+
+    def _start_session(self, listener: OpenListener, stream: trio.SocketStream, host: str, port: int) -> None:
+        services = self.services
+        if stream.socket.fileno() > services.descriptors_max:
+            self.counters["descriptors_reserve_limit"] += 1
+            stream.socket.close()
+            return
+        source = source_key(address_of(host))
+        if not services.handshakes.enter(source):
+            stream.socket.close()
+            return
+        self.counters["sessions"] += 1
+        self._session_number += 1
+        settings = listener.settings
+        client = Client(stream, host, port, self.counters, tolerate_reserved=settings.tolerate_reserved)
+        session = Session(self._session_number, client, settings, listener.name, services)
+        self._sessions[self._session_number] = session
+        self._session_nursery.start_soon(self._run_session, self._session_number, session)
+
+    async def _run_session(self, number: int, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            del self._sessions[number]
+
+    async def _judge_sessions(self) -> None:
+        """Let every session look at the rules of now."""
+        for count, session in enumerate(list(self._sessions.values())):
+            session.policy_changed()
+            if count % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+
+    # ---- the store
+
+    async def _read_store(self) -> frozenset[tuple[str, str]]:
+        """Take over what the store holds; returns the users that have changed."""
+        snapshot = await self._in_store_thread(self._store.snapshot)
+        put_in_force = await self._in_store_thread(partial(self.rulebook.prepare, snapshot))
+        changed = put_in_force()
+        self._store_was_read.set()
+        self._store_was_read = trio.Event()
+        return changed
+
+    async def _in_store_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, limiter=self._store_thread)
+
+    async def _watch_store(self) -> None:
+        failing = False
+        judged_s = trio.current_time()
+        while True:
+            await trio.sleep(self.config.store.poll_s)
+            try:
+                async with self._changing:
+                    changed = await self._take_over_changes()
+            except StoreError as exc:
+                self.counters["store_failed"] += 1
+                if not failing:
+                    get_log().error("the store cannot be read, the last rules stay in force", problem=str(exc))
+                failing = True
+                await self._in_store_thread(self._open_store_again)
+                continue
+            if failing:
+                get_log().info("the store can be read again")
+                failing = False
+            if changed or trio.current_time() - judged_s >= REVALIDATE_S:
+                judged_s = trio.current_time()
+                await self._judge_sessions()
+
+    def _open_store_again(self) -> None:
+        """The file was removed, or replaced by a backup: what is there now counts."""
+        with contextlib.suppress(StoreError):  # said already; the next round tries again
+            store = Store.open(self._store.path, create=False)
+            self._store.close()
+            self._store = store
+            self._store_replaced = True
+
+    async def _take_over_changes(self) -> bool:
+        revision = await self._in_store_thread(self._store.revision)
+        if revision == self.rulebook.revision and not self._store_replaced:
+            self.rulebook.confirm()
+            return False
+        self._store_replaced = False
+        for tenant, name in await self._read_store():
+            self.services.authenticator.user_changed(tenant, name)
+        self.counters["store_changes"] += 1
+        get_log().info("users and rules read again", revision=self.rulebook.revision)
+        return True
+
+    # ---- reload
+
+    async def reload(self) -> None:
+        """Read the configuration again: all of it or nothing. Errors go to the log, and the old one stays in force."""
+        if self._config_path is None:
+            get_log().info("nothing to reload: there is no configuration file")
+            return
+        opened: list[OpenListener] = []
+        try:
+            config = load_config(self._config_path)
+            if config.store.url != self.config.store.url:
+                raise StartError("store.url cannot change in a running server; restart it")  # noqa: TRY301 - as below
+            kept = {listener.address: listener for listener in self._listeners}
+            opened = _open_all([s for s in config.listener if s.address not in kept], config.limits.dead_after_s)
+            authenticator = await self._changed_authenticator(config)
+        except (ConfigError, ListenError, BackendError, StartError, OSError) as exc:
+            for listener in opened:
+                listener.sock.close()
+            self.counters["reload_failed"] += 1
+            get_log().error("configuration not reloaded, the old one stays in force", problem=str(exc))
+            return
+        await self._put_in_force(config, opened, authenticator)
+        self.counters["reloads"] += 1
+        get_log().info("configuration reloaded", listeners=[listener.name for listener in self._listeners])
+
+    async def _changed_authenticator(self, config: Config) -> Authenticator:
+        """The same one, with all that it remembers, unless its configuration is another."""
+        if (config.auth, config.tenants()) == (self.config.auth, self.config.tenants()):
+            return self.services.authenticator
+        return await self._open_authenticator(config, self.services.authenticator.throttle)
+
+    async def _put_in_force(self, config: Config, opened: list[OpenListener], authenticator: Authenticator) -> None:
+        settings = {listener.address: listener for listener in config.listener}
+        gone = [listener for listener in self._listeners if listener.address not in settings]
+        listeners = [listener for listener in self._listeners if listener not in gone] + opened
+        floor = build_floor(config, [listener.bound for listener in listeners])
+        async with self._changing:
+            policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor)
+            self.rulebook.apply(floor, policy, config.proxy_group, config.store.stale_max_s)
+        # From here to the end of the block nothing waits: no client sees half of it.
+        for listener in gone:
+            listener.closed.cancel()
+            listener.sock.close()
+        for listener in listeners:
+            listener.settings = settings[listener.address]
+        self._listeners = listeners
+        old_authenticator, self.config = self.services.authenticator, config
+        reserve = descriptors_max() - config.limits.descriptors_reserve
+        self.services.apply(config, authenticator, config.realms(), reserve)
+        for listener in opened:
+            self._accept(listener)
+        self._records.reopen()
+        if old_authenticator is not authenticator:
+            await old_authenticator.close()
+        await self._judge_sessions()
+
+    # ---- stopping
+
+    async def _end_after_drain(self) -> None:
+        await trio.sleep(self.config.limits.drain_s)
+        get_log().warning("drain time is over", sessions=len(self._sessions))
+        self._end_sessions()
+
+    def _end_sessions(self) -> None:
+        for session in list(self._sessions.values()):
+            session.end(Termination.DRAINED)
+
+
+async def obey_signals(server: Server) -> None:
+    """SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reloads; SIGUSR1 writes the counters to the log."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
+        async for number in signals:
+            match number:
+                case signal.SIGHUP:
+                    await server.reload()
+                case signal.SIGUSR1:
+                    get_log().info("counters", open_sessions=server.open_sessions, **server.counters)
+                case _:
+                    server.stop()
+
+
+def _open_all(settings: Sequence[Listener], dead_after_s: float) -> list[OpenListener]:
+    """Open all of them or none."""
+    opened: list[OpenListener] = []
+    try:
+        opened.extend(open_listener(one, KeepAlive(dead_after_s)) for one in settings)
+    except ListenError:
+        for listener in opened:
+            listener.sock.close()
+        raise
+    return opened

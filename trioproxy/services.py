@@ -1,0 +1,56 @@
+"""What every session needs of the server, in one place; a reload changes it under running sessions."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import attrs
+
+from trioproxy.accounting.sinks import Sink
+from trioproxy.authenticate import Authenticator
+from trioproxy.config import Config, Limits
+from trioproxy.limits import Occupancy
+from trioproxy.relay import RelayPorts, ResetWatch
+from trioproxy.resolve import Resolver
+from trioproxy.rulebook import Rulebook
+
+__all__ = ["Services"]
+
+
+@attrs.define(eq=False)
+class Services:
+    """Shared by all sessions of one process.
+
+    Attributes:
+        limits: of the configuration in force.
+        realms: which tenant a realm of a login name selects.
+        descriptors_max: the highest descriptor that a session may use; above is the reserve.
+    """
+
+    limits: Limits
+    realms: Mapping[str, str]
+    authenticator: Authenticator
+    resolver: Resolver
+    rulebook: Rulebook
+    records: Sink
+    counters: Counter[str]
+    descriptors_max: int
+    handshakes: Occupancy
+    sessions: Occupancy
+    associations: Occupancy
+    binds: Occupancy
+    relay_ports: RelayPorts = attrs.field(factory=RelayPorts)
+    resets: ResetWatch = attrs.field(factory=ResetWatch)
+
+    def apply(
+        self, config: Config, authenticator: Authenticator, realms: Mapping[str, str], descriptors_max: int
+    ) -> None:
+        """Take over a changed configuration; whoever holds a place keeps it."""
+        limits = config.limits
+        self.limits, self.authenticator, self.realms = limits, authenticator, realms
+        self.descriptors_max = descriptors_max
+        self.resolver.apply(limits)
+        self.handshakes.each_max = limits.unauthenticated_per_source_max
+        self.handshakes.total_max = limits.unauthenticated_max
+        self.sessions.each_max = limits.sessions_per_user_max
+        self.associations.each_max = limits.associations_per_user_max
+        self.binds.each_max = limits.binds_per_user_max

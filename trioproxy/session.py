@@ -1,0 +1,357 @@
+"""THE STORY: one client, from its greeting to its record.
+
+    greeting -> method -> login -> request -> judge -> dial -> reply -> relay -> record
+
+Every way out is a named `Termination`. What a refused request would need to go on, a `Permit`, does not exist.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import assert_never
+
+import attrs
+import trio
+
+from auth import Identity, Rejected, Unavailable
+from auth.throttle import source_key
+from trioproxy.accounting import Flow, Termination, escaped
+from trioproxy.associate import open_association, relay_association
+from trioproxy.client import Client, Ended, address_of, reset_and_close
+from trioproxy.config import Listener
+from trioproxy.dial import DialError, KeepAlive, dial, reply_for
+from trioproxy.judge import Judge
+from trioproxy.limits import Occupancy, keep_reserve
+from trioproxy.log import get_log
+from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol
+from trioproxy.protocol import (
+    Address,
+    AuthenticationReply,
+    AuthenticationStatus,
+    Command,
+    Greeting,
+    Method,
+    MethodSelection,
+    Reply,
+    ReplyMessage,
+    Request,
+    UsernamePassword,
+)
+from trioproxy.relay import ORDERLY, Association, accept_target, egress_address, listen_for_target, relay_streams
+from trioproxy.services import Services
+
+__all__ = ["Session", "choose_method"]
+
+
+def choose_method(offered: tuple[int, ...], *, anonymous: bool) -> Method:
+    """The method for a greeting: login wherever it is offered, none only where the listener allows it.
+
+    Never one that was not offered. GSSAPI is not spoken, and curl always offers it, so it must not be preferred.
+    """
+    if Method.USERNAME_PASSWORD in offered:
+        return Method.USERNAME_PASSWORD
+    if anonymous and Method.NO_AUTHENTICATION_REQUIRED in offered:
+        return Method.NO_AUTHENTICATION_REQUIRED
+    return Method.NO_ACCEPTABLE_METHODS
+
+
+class Session:
+    """One client's connection. `run` is its life; `end` and `policy_changed` are called from outside."""
+
+    def __init__(self, number: int, client: Client, listener: Listener, listener_name: str, services: Services) -> None:
+        """The caller has taken a place in `services.handshakes` for the client; the session gives it back."""
+        self.flow = Flow(number, listener_name, client.address, client.port, listener.tenant)
+        self._client = client
+        self._listener = listener
+        self._services = services
+        self._judge = Judge(services, self.flow)
+        self._scope = trio.CancelScope()
+        self._why_ended = Termination.DRAINED
+        self._in_handshake = True
+        self._target: trio.SocketStream | None = None
+        self._permits: Sequence[Permit] = ()  # what it goes by: candidates while it connects or waits, then one
+        self._association: Association | None = None
+
+    # ---- from outside
+
+    def end(self, termination: Termination) -> None:
+        """End the session now, for this reason."""
+        self._why_ended = termination
+        self._scope.cancel()
+
+    def policy_changed(self) -> None:
+        """Users or rules have changed: end what they forbid now."""
+        rulebook, flow = self._services.rulebook, self.flow
+        if flow.identity is None or rulebook.policy is None:
+            return  # before the login nothing is permitted yet; without rules the running sessions live on
+        current = rulebook.current_identity(flow.identity)
+        if current is None:
+            self.end(Termination.REVOKED)
+            return
+        flow.identity = current
+        if self._permits:
+            verdicts = [self._judge.again(permit) for permit in self._permits]
+            if all(isinstance(verdict, Refusal) for verdict in verdicts):
+                flow.verdict = verdicts[0]
+                self.end(Termination.REVOKED)
+        elif self._association is not None:
+            if self._judge.may_ever(RuleProtocol.UDP):
+                self._association.judge_again()
+            else:
+                self.end(Termination.REVOKED)
+
+    # ---- the story
+
+    async def run(self) -> None:
+        """Serve the client until its end, close everything, write the record. No exception leaves a session."""
+        termination, answer = Termination.INTERNAL_ERROR, b""
+        try:
+            with self._scope:
+                termination, answer = await self._story()
+            if self._scope.cancelled_caught:
+                termination, answer = self._why_ended, self._answer_when_ended()
+            if answer:
+                with trio.CancelScope() as self._scope:  # the termination stands; ending it again hurries the client
+                    await self._client.part(answer)
+        except Exception:  # noqa: BLE001 - the only one: whatever is wrong with us ends one session and no more
+            termination = Termination.INTERNAL_ERROR
+            self._services.counters["internal_error"] += 1
+            get_log().exception("internal error", session=self.flow.session)
+        finally:
+            self._leave_handshake()
+            self._close(termination, answered=bool(answer))
+            self._finish(self.flow, termination)
+
+    async def _story(self) -> tuple[Termination, bytes]:
+        """How the session ended, and what the client is to be told."""
+        try:
+            return await self._serve(), b""
+        except Ended as ended:
+            return ended.termination, self._last_words(ended)
+        except trio.BrokenResourceError:  # while we were talking to the client
+            return Termination.CLIENT_RESET, b""
+
+    async def _serve(self) -> Termination:
+        try:
+            with trio.fail_after(self._services.limits.handshake_s):
+                identity = await self._log_in()
+                request = await self._client.next_message(Request)
+        except trio.TooSlowError:
+            self._services.counters["handshake_timeout"] += 1
+            raise Ended(Termination.HANDSHAKE_TIMEOUT) from None
+        self._leave_handshake()
+        self.flow.ask(request.command, request.address.host, request.address.port)
+        self.flow.identity = identity
+        current = self._services.rulebook.current_identity(identity)
+        if current is None:  # disabled between the login and here, or remembered for too long
+            raise Ended(Termination.REVOKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        self.flow.identity = current
+        return await self._held(self._services.sessions, partial(self._obey, request))
+
+    async def _obey(self, request: Request) -> Termination:
+        match request.command:
+            case Command.CONNECT:
+                return await self._connect(request)
+            case Command.BIND:
+                return await self._held(self._services.binds, partial(self._bind, request))
+            case Command.UDP_ASSOCIATE:
+                return await self._held(self._services.associations, partial(self._associate, request))
+            case _:
+                assert_never(request.command)
+
+    async def _log_in(self) -> Identity:
+        greeting = await self._client.next_message(Greeting)
+        method = choose_method(greeting.methods, anonymous=self._listener.anonymous)
+        match method:
+            case Method.USERNAME_PASSWORD:
+                await self._client.send(MethodSelection(method))
+                return await self._check_password(await self._client.next_message(UsernamePassword))
+            case Method.NO_AUTHENTICATION_REQUIRED:
+                await self._client.send(MethodSelection(method))
+                return Identity(self._listener.tenant, user=None)
+            case _:
+                self._services.counters["no_acceptable_method"] += 1
+                raise Ended(Termination.NO_METHOD, answer=self._client.last_words(MethodSelection(method)))
+
+    async def _check_password(self, login: UsernamePassword) -> Identity:
+        realms = self._services.realms if self._listener.realms else None
+        answer = await self._client.while_it_stays(
+            partial(
+                self._services.authenticator.authenticate,
+                self._listener.tenant,
+                login.username,
+                login.password,
+                self._client.address,
+                realms,
+            )
+        )
+        match answer:
+            case Identity():
+                await self._client.send(AuthenticationReply(AuthenticationStatus.SUCCESS))
+                return answer
+            case Rejected():
+                termination, why = Termination.LOGIN_REJECTED, answer.reason.value
+            case Unavailable():
+                termination, why = Termination.LOGIN_UNAVAILABLE, answer.problem
+            case _:
+                assert_never(answer)
+        get_log().info(
+            termination.value,
+            tenant=self._listener.tenant,
+            user=escaped(login.username),
+            source=str(self._client.address),
+            why=why,
+        )
+        failure = AuthenticationReply(AuthenticationStatus.FAILURE)  # the same two octets whatever the reason
+        raise Ended(termination, answer=self._client.last_words(failure))
+
+    # ---- CONNECT
+
+    async def _connect(self, request: Request) -> Termination:
+        target, permit = await self._client.while_it_stays(partial(self._dial, request))
+        host, port = target.socket.getsockname()[:2]
+        if self._listener.bound_address == "zero":
+            await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
+        else:
+            await self._client.succeed(address_of(host), port)
+        return await self._relay(target, permit)
+
+    async def _dial(self, request: Request) -> tuple[trio.SocketStream, Permit]:
+        self._permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
+        self.flow.verdict = permits[0]
+        limits = self._services.limits
+        try:
+            self._target, permit = await dial(
+                permits,
+                timeout_s=limits.connect_s,
+                keep_alive=KeepAlive(limits.dead_after_s),
+                descriptors_max=self._services.descriptors_max,
+            )
+        except DialError as exc:
+            raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
+        return self._target, self._judge.still_permitted(permit)
+
+    async def _relay(self, target: trio.SocketStream, permit: Permit) -> Termination:
+        self._permits = (permit,)
+        self.flow.reply = Reply.SUCCEEDED
+        limits = self._services.limits
+        return await relay_streams(
+            self.flow,
+            permit,
+            self._client.stream,
+            target,
+            early_data=self._client.take_early_data(),
+            client_ended=self._client.has_ended,
+            idle_s=limits.idle_s,
+            half_closed_s=limits.half_closed_s,
+            resets=self._services.resets,
+        )
+
+    # ---- BIND
+
+    async def _bind(self, request: Request) -> Termination:
+        permits = await self._client.while_it_stays(partial(self._judge.permits, request.address, RuleProtocol.BIND))
+        self._permits = permits
+        self.flow.verdict = permits[0]
+        listening = self._listen(permits[0].request.address)
+        host, port = listening.getsockname()[:2]
+        try:
+            # It listens already: the target may connect at once.
+            await self._client.succeed(self._advertised(address_of(host)), port)
+            target, permit = await self._client.while_it_stays(
+                partial(self._accept, listening, permits), until_end_of_input=True
+            )
+        finally:
+            listening.close()
+            self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
+        await self._client.succeed(permit.request.address, permit.request.port)
+        return await self._relay(target, permit)
+
+    def _listen(self, target: IPAddress) -> socket.socket:
+        ports, port_range = self._services.relay_ports, self._listener.bind_ports
+        numbers = port_range.numbers if port_range else None
+        try:
+            host = address_of(egress_address(target))
+            listening = listen_for_target(host, ports, numbers, self._judge.owner, trio.current_time())
+            return keep_reserve(listening, self._services.descriptors_max)
+        except OSError as exc:
+            raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
+
+    async def _accept(self, listening: socket.socket, permits: list[Permit]) -> tuple[trio.SocketStream, Permit]:
+        with trio.move_on_after(self._services.limits.bind_s) as waiting:
+            try:
+                self._target, host, port = await accept_target(listening)
+                keep_reserve(self._target.socket, self._services.descriptors_max)
+            except OSError as exc:
+                raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
+        if waiting.cancelled_caught or self._target is None:
+            raise Ended(Termination.BIND_TIMEOUT, Reply.HOST_UNREACHABLE)
+        address = address_of(host)
+        expected = next((p for p in permits if p.request.address == address), None)
+        if expected is None:
+            self._services.counters["bind_wrong_target"] += 1
+            raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        asked = Permit(attrs.evolve(expected.request, port=port), expected.scope, expected.rule)
+        return self._target, self._judge.permitted(self._judge.again(asked))
+
+    def _advertised(self, host: IPAddress) -> IPAddress:
+        """What BND.ADDR says for our address `host`: the advertised one of its family, if there is one."""
+        return next((a for a in self._listener.advertise if a.version == host.version), host)
+
+    # ---- UDP ASSOCIATE
+
+    async def _associate(self, request: Request) -> Termination:
+        association, port = open_association(self._judge, self._client, self._listener, request.address, self._finish)
+        self._association = association
+        termination = Termination.CLIENT_RESET  # while the reply is sent
+        try:
+            await self._client.succeed(self._advertised(self._client.local_address), port)
+            self.flow.reply = Reply.SUCCEEDED
+            termination = await relay_association(association, self._client)
+        finally:
+            association.close(self._why_ended if self._scope.cancel_called else termination)
+            self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
+        return termination
+
+    # ---- places, and the end
+
+    async def _held(self, places: Occupancy, work: Callable[[], Awaitable[Termination]]) -> Termination:
+        owner = self._judge.owner
+        if not places.enter(owner):
+            raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+        try:
+            return await work()
+        finally:
+            places.leave(owner)
+
+    def _leave_handshake(self) -> None:
+        if self._in_handshake:
+            self._in_handshake = False
+            self._services.handshakes.leave(source_key(self._client.address))
+
+    def _answer_when_ended(self) -> bytes:
+        """What forbids the request may come while it is being connected: then the client is still owed a reply."""
+        if self._why_ended is Termination.REVOKED and self._client.awaits_reply:
+            return self._last_words(Ended(Termination.REVOKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET))
+        return b""
+
+    def _last_words(self, ended: Ended) -> bytes:
+        if ended.reply is None:
+            return ended.answer
+        self.flow.reply = ended.reply
+        return self._client.last_words(ReplyMessage(ended.reply))
+
+    def _close(self, termination: Termination, *, answered: bool) -> None:
+        """Close both sockets; with a reset, unless both directions ended in order or the client has its answer."""
+        if termination in ORDERLY or answered:
+            self._client.stream.socket.close()
+        else:
+            reset_and_close(self._client.stream)
+        if self._target is not None and termination in ORDERLY:
+            self._target.socket.close()
+        elif self._target is not None:
+            reset_and_close(self._target)
+
+    def _finish(self, flow: Flow, termination: Termination) -> None:
+        if flow.command is not None:
+            self._services.records.write(flow.end(termination).to_json())
