@@ -16,6 +16,7 @@ from trioproxy.store import Snapshot, Store, StoredRule
 
 ALICE = LocalUser("main", "alice", "*", frozenset({"system-proxy", "staff"}), epoch="1")
 CLIENT = ip_address("10.0.0.1")
+LOCAL = frozenset({"local", "staff"})
 
 
 class Clock:
@@ -45,7 +46,11 @@ def a_snapshot(
 def a_rulebook(snapshot: Snapshot | None = None, clock: Clock | None = None) -> Rulebook:
     """A rulebook that has read it."""
     rulebook = Rulebook(
-        Floor(), lambda tenant: "system-proxy" if tenant in ("main", "physics") else None, 3_600, clock or Clock()
+        Floor(),
+        lambda tenant: "system-proxy" if tenant in ("main", "physics") else None,
+        LOCAL,
+        3_600,
+        clock or Clock(),
     )
     rulebook.prepare(snapshot or a_snapshot())()
     return rulebook
@@ -62,7 +67,7 @@ def permits(rulebook: Rulebook, identity: Identity | None = None) -> bool:
 
 def test_nothing_is_permitted_before_the_first_reading() -> None:
     """Until the store was read there are no rules in force."""
-    assert Rulebook(Floor(), lambda _: "system-proxy", 3_600).policy is None
+    assert Rulebook(Floor(), lambda _: "system-proxy", LOCAL, 3_600).policy is None
 
 
 def test_state_is_replaced_as_a_whole() -> None:
@@ -150,6 +155,7 @@ def test_identity_gets_the_groups_of_now() -> None:
         (Identity("main", None), True),
         (Identity("gone", None), False),
         (Identity("main", "bob", backend="local"), False),
+        (Identity("main", "bob", backend="staff"), False),
         (Identity("main", "bob", backend="campus"), True),
         (Identity("physics", "alice", ALICE.groups, "local", "1"), False),
     ],
@@ -164,7 +170,7 @@ def test_floor_may_change() -> None:
     rulebook = a_rulebook(a_snapshot(rules={"global": ["tcp:*(*)->*(*)"]}))
     floor = Floor(own=None)
     policy = rulebook.with_floor(floor)
-    rulebook.apply(floor, policy, lambda _: None, 10)
+    rulebook.apply(floor, policy, lambda _: None, LOCAL, 10)
     assert rulebook.policy is policy
     assert rulebook.current_identity(Identity("main", None)) is None
 

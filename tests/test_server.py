@@ -31,17 +31,6 @@ async def relayed(client: SocksClient, origin: Origin) -> Wire:
     return far_end
 
 
-async def start(config: Config, folder: Path) -> None:
-    """A start that must fail."""
-    server = Server(config, Store.open(folder / "trioproxy.db", create=True), Records())
-    try:
-        with pytest.RaisesGroup(StartError):
-            async with trio.open_nursery() as nursery:
-                await nursery.start(server.run)
-    finally:
-        server._store.close()
-
-
 async def test_port_in_use_is_said_and_nothing_stays_open(tmp_path: Path) -> None:
     """Issue item 2: a port in use is one clear line; the listeners that could be opened are closed again."""
     with socket.socket() as taken:
@@ -64,7 +53,11 @@ async def test_backend_that_does_not_exist_stops_the_start(tmp_path: Path) -> No
     """A backend of an unknown type is said before anybody can connect."""
     config = config_for_tests()
     auth = attrs.evolve(config.auth, backends=("campus",), tables={"campus": BackendTable("carrier-pigeon")})
-    await start(attrs.evolve(config, auth=auth), tmp_path)
+    store = Store.open(tmp_path / "trioproxy.db", create=True)
+    server = Server(attrs.evolve(config, auth=auth), store, Records())
+    with store, pytest.RaisesGroup(pytest.RaisesExc(StartError, match="carrier-pigeon")):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
 
 
 async def test_session_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from tests.wires import Ending
 from trioproxy.policy import Scope, parse_rule
 
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
-HOLDS_WITHIN_S = 1.0  # the same
+HOLDS_WITHIN_S = 1.0  # issue item 6
 
 
 # How a user loses the right to use the proxy.

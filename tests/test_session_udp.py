@@ -13,7 +13,7 @@ from tests.associations import Associated, associated, dropped, passes
 from tests.harness import config_for_tests, running_server
 from tests.socks_client import UDP_ASSOCIATE, logged_in, wrapped
 from tests.targets import free_port
-from tests.wires import UdpSocket
+from tests.wires import PATIENCE_S, UdpSocket
 from trioproxy.config import SocketAddress
 
 ON_V6: dict[str, object] = {"address": SocketAddress(IPv6Address("::1"), 0)}
@@ -274,11 +274,12 @@ async def test_silent_targets_may_not_answer_after_the_idle_time(tmp_path: Path)
         UdpSocket.open() as target,
     ):
         relay = await passes(client, silent)
-        while not dropped(running, "stranger_target"):
-            await passes(client, target)  # keeps the association from idling
-            await silent.send(b"late", relay)
-            await target.send(b"after it", relay)
-            packet = await client.receive()
-            if packet[2] == b"late":
+        with trio.fail_after(PATIENCE_S):
+            while not dropped(running, "stranger_target"):
+                await passes(client, target)  # keeps the association from idling
+                await silent.send(b"late", relay)
+                await target.send(b"after it", relay)
                 packet = await client.receive()
-            assert packet == (target.host, target.port, b"after it")
+                if packet[2] == b"late":
+                    packet = await client.receive()
+                assert packet == (target.host, target.port, b"after it")

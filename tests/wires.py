@@ -145,8 +145,18 @@ async def dial(
 
 @asynccontextmanager
 async def dialled(address: SocketAddress, source: str | None = None, port: int = 0) -> AsyncIterator[Wire]:
-    """A plain connection."""
-    wire = Wire(await dial(address, source, port))
+    """A plain connection, there before anybody else in this process can do anything about it."""
+    sock = socket.socket(family_of(address[0]), socket.SOCK_STREAM)
+    try:
+        if source is not None:
+            sock.bind((source, port))
+        sock.settimeout(PATIENCE_S)
+        sock.connect(address)  # blocks, on loopback for microseconds
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    wire = Wire(trio.socket.from_stdlib_socket(sock))
     try:
         yield wire
     finally:

@@ -90,10 +90,14 @@ class Judge:
         policy = self.services.rulebook.policy
         return Refusal(request, Reason.NO_RULE) if policy is None else policy.judge(request)
 
-    def again(self, permit: Permit) -> Verdict:
-        """The verdict for the same request, by the rules and the groups of now."""
-        self._judged_by = self.policy()
-        return self._judged_by.judge(attrs.evolve(permit.request, identity=self.identity))
+    def again(self, permit: Permit, policy: Policy | None = None) -> Verdict:
+        """The verdict for the same request, by `policy` or the rules in force, and the groups of now.
+
+        Raises:
+            Ended: no policy was given, and none is in force.
+        """
+        # `_judged_by` stays: it says by which rules *all* candidates were judged, see `still_permitted`.
+        return (policy or self.policy()).judge(attrs.evolve(permit.request, identity=self.identity))
 
     def still_permitted(self, permit: Permit) -> Permit:
         """Connecting takes seconds; the rules may have changed meanwhile.
@@ -103,9 +107,9 @@ class Judge:
         """
         return permit if self.services.rulebook.policy is self._judged_by else self.permitted(self.again(permit))
 
-    def may_ever(self, protocol: RuleProtocol) -> bool:
-        """Whether any destination at all could be permitted."""
-        return self.policy().may_ever(self.identity, self.flow.client_address, protocol)
+    def may_ever(self, protocol: RuleProtocol, policy: Policy | None = None) -> bool:
+        """Whether any destination at all could be permitted; see `again`."""
+        return (policy or self.policy()).may_ever(self.identity, self.flow.client_address, protocol)
 
     def policy(self) -> Policy:
         """The rules in force.

@@ -46,15 +46,22 @@ class Rulebook:
     Args:
         floor: what no rule can allow.
         proxy_group: tenant to the group that may use the proxy.
+        local_backends: the backends whose users are in the store.
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, floor: Floor, proxy_group: Groups, stale_max_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        floor: Floor,
+        proxy_group: Groups,
+        local_backends: frozenset[str],
+        stale_max_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._floor = floor
         self._proxy_group = proxy_group
+        self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._clock = clock
         self._read_s = -float("inf")
@@ -87,7 +94,7 @@ class Rulebook:
         proxy_group = self._proxy_group(identity.tenant)
         if proxy_group is None:
             return None
-        if identity.user is None or identity.backend != "local":
+        if identity.user is None or identity.backend not in self._local_backends:
             return identity
         user = self._state.users.get((identity.tenant, identity.user))
         if user is None or user.disabled or user.epoch != identity.epoch or proxy_group not in user.groups:
@@ -128,10 +135,13 @@ class Rulebook:
         """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
         return Policy(self._state.rule_sets, floor)
 
-    def apply(self, floor: Floor, policy: Policy, proxy_group: Groups, stale_max_s: float) -> None:
+    def apply(
+        self, floor: Floor, policy: Policy, proxy_group: Groups, local_backends: frozenset[str], stale_max_s: float
+    ) -> None:
         """Take over a changed configuration."""
         self._floor = floor
         self._proxy_group = proxy_group
+        self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._state = attrs.evolve(self._state, policy=policy)
 

@@ -136,7 +136,7 @@ class Server:
         try:
             self._listeners = _open_all(config.listener, limits.dead_after_s)
             floor = build_floor(config, [listener.bound for listener in self._listeners])
-            self.rulebook = Rulebook(floor, config.proxy_group, config.store.stale_max_s)
+            self.rulebook = Rulebook(floor, config.proxy_group, config.local_backends(), config.store.stale_max_s)
             await self._read_store()
             return await self._open_authenticator(config, None)
         except (ListenError, StoreError, BackendError, OSError) as exc:
@@ -312,7 +312,7 @@ class Server:
         floor = build_floor(config, [listener.bound for listener in listeners])
         async with self._changing:
             policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor)
-            self.rulebook.apply(floor, policy, config.proxy_group, config.store.stale_max_s)
+            self.rulebook.apply(floor, policy, config.proxy_group, config.local_backends(), config.store.stale_max_s)
         # From here to the end of the block nothing waits: no client sees half of it.
         for listener in gone:
             listener.closed.cancel()

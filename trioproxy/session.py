@@ -82,7 +82,8 @@ class Session:
     def policy_changed(self) -> None:
         """Users or rules have changed: end what they forbid now."""
         rulebook, flow = self._services.rulebook, self.flow
-        if flow.identity is None or rulebook.policy is None:
+        policy = rulebook.policy
+        if flow.identity is None or policy is None:
             return  # before the login nothing is permitted yet; without rules the running sessions live on
         current = rulebook.current_identity(flow.identity)
         if current is None:
@@ -90,12 +91,12 @@ class Session:
             return
         flow.identity = current
         if self._permits:
-            verdicts = [self._judge.again(permit) for permit in self._permits]
+            verdicts = [self._judge.again(permit, policy) for permit in self._permits]
             if all(isinstance(verdict, Refusal) for verdict in verdicts):
                 flow.verdict = verdicts[0]
                 self.end(Termination.REVOKED)
         elif self._association is not None:
-            if self._judge.may_ever(RuleProtocol.UDP):
+            if self._judge.may_ever(RuleProtocol.UDP, policy):
                 self._association.judge_again()
             else:
                 self.end(Termination.REVOKED)
@@ -229,10 +230,10 @@ class Session:
             )
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
+        self._permits = (permit,)  # before anything waits: the others are not what flows
         return self._target, self._judge.still_permitted(permit)
 
     async def _relay(self, target: trio.SocketStream, permit: Permit) -> Termination:
-        self._permits = (permit,)
         self.flow.reply = Reply.SUCCEEDED
         limits = self._services.limits
         return await relay_streams(
@@ -290,9 +291,13 @@ class Session:
         expected = next((p for p in permits if p.request.address == address), None)
         if expected is None:
             self._services.counters["bind_wrong_target"] += 1
+            reset_and_close(self._target)  # before the client has read our reply: the stranger need not wait
+            self._target = None
             raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
         asked = Permit(attrs.evolve(expected.request, port=port), expected.scope, expected.rule)
-        return self._target, self._judge.permitted(self._judge.again(asked))
+        permit = self._judge.permitted(self._judge.again(asked))
+        self._permits = (permit,)
+        return self._target, permit
 
     def _advertised(self, host: IPAddress) -> IPAddress:
         """What BND.ADDR says for our address `host`: the advertised one of its family, if there is one."""

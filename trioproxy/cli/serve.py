@@ -14,7 +14,7 @@ from trioproxy.limits import raise_descriptor_limit
 from trioproxy.log import configure_log, get_log
 from trioproxy.resolve import forget_search_domains
 from trioproxy.server import Server, StartError, obey_signals
-from trioproxy.store import Store, login_problems
+from trioproxy.store import Store, StoreError, login_problems
 
 __all__ = ["run_server"]
 
@@ -46,8 +46,10 @@ def _run(config: Config, config_path: Path | None, data_dir: Path) -> None:
         for problem in login_problems(store.snapshot().users.values()):
             get_log().warning("a user cannot log in", problem=problem)
         records = _open_records(config, data_dir)
-    except OSError as exc:  # a StoreError is one
+    except StoreError as exc:
         raise StartError(str(exc)) from exc
+    except OSError as exc:
+        raise StartError(f"{exc.filename}: {exc.strerror}") from exc
     server = Server(config, store, records, config_path=config_path)
     try:
         trio.run(_serve, server, config, config_path is None)
@@ -64,6 +66,8 @@ def _open_records(config: Config, data_dir: Path) -> Sink:
         case "stdout":
             return LineSink(lambda: 1, close_descriptor=False)
         case path:
+            if path is None:
+                data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             return LineSink.to_file(Path(path) if path else data_dir / "records.jsonl")
 
 

@@ -292,6 +292,10 @@ class Config:
         found = self.tenants().get(tenant)
         return found.proxy_group if found else None
 
+    def local_backends(self) -> frozenset[str]:
+        """The names of the backends whose users are the store's."""
+        return frozenset(name for name, table in self.auth.tables.items() if table.type == "local") | {"local"}
+
     def realms(self) -> dict[str, str]:
         """Which tenant each realm selects."""
         return {realm: name for name, tenant in self.tenants().items() for realm in tenant.realms}

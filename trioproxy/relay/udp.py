@@ -132,7 +132,8 @@ class Association:
         self._waiting: dict[_Key, list[bytes]] = {}
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
-        self._now_s = 0.0
+        self._now_s = 0.0  # when the last datagrams came
+        self._relayed = False  # whether one of them went on
 
     async def relay(self) -> Termination:
         """Relay until nothing has moved for `idle_s`.
@@ -140,7 +141,8 @@ class Association:
         **Cancellation**: datagrams not handled yet are lost, as datagrams may be.
         """
         with self._scope:
-            self._touch()
+            self._now_s = trio.current_time()
+            self._scope.deadline = self._now_s + self._settings.idle_s
             async with trio.open_nursery() as self._nursery:
                 self._nursery.start_soon(self._receive, self._client_side, self._from_client)
                 self._nursery.start_soon(self._receive, self._target_side, self._from_target)
@@ -165,7 +167,7 @@ class Association:
         view = memoryview(_receive_buffer)
         while True:
             await trio.lowlevel.wait_readable(sock)
-            self._touch()
+            self._now_s = trio.current_time()
             for _ in range(BATCH_MAX):
                 try:
                     size, sender = sock.recvfrom_into(_receive_buffer)
@@ -175,10 +177,9 @@ class Association:
                     self._drop("receive_failed")
                     continue
                 handle(bytes(view[:size]), sender[:2])
-
-    def _touch(self) -> None:
-        self._now_s = trio.current_time()
-        self._scope.deadline = self._now_s + self._settings.idle_s
+            if self._relayed:  # what is dropped keeps no association alive
+                self._relayed = False
+                self._scope.deadline = self._now_s + self._settings.idle_s
 
     # ---- from the client to its targets
 
@@ -287,6 +288,7 @@ class Association:
         except OSError as exc:
             self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
             return
+        self._relayed = True
         destination.sent_s = self._now_s
         destination.flow.bytes_to_target += len(data)
         self._contacted[destination.sockaddr] = destination
@@ -305,5 +307,6 @@ class Association:
         except OSError as exc:
             self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
         else:
+            self._relayed = True
             destination.flow.bytes_to_client += len(packet)
             self._destinations.move_to_end(destination.key)

@@ -75,8 +75,8 @@ class Database:
         """
         if create:
             _make_private_file(path)
-        elif not path.exists():
-            raise StoreError(f"{path}: there is no store; `trioproxy serve` or `trioproxy user add` makes one")
+        else:
+            _find(path)
         with _translated(path):
             # mode=rw: the file was made above with our permissions, or it must be there.
             connection = sqlite3.connect(
@@ -238,13 +238,23 @@ class Database:
             raise
 
 
+def _find(path: Path) -> None:
+    """See that there is a file."""
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: there is no store; `trioproxy serve` or `trioproxy user add` makes one") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+
+
 def _make_private_file(path: Path) -> None:
     """An empty file that only we may read (it will hold password hashes), in a folder that only we may enter."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        if not path.is_file():  # one that is there and read-only can still be read
+        if not os.access(path, os.R_OK) or path.is_dir():  # one that is there and read-only can still be read
             what = "" if error.filename == str(path) else f" ({error.filename})"
             raise StoreError(f"{path}: cannot be made: {error.strerror}{what}") from error
 
