@@ -24,7 +24,10 @@ LIKE_OTHERS = (
 def _said(proxy: Proxy) -> list[str]:
     """Start it, which must fail: what it says."""
     proxy.launch()
-    assert proxy.wait() == 1
+    try:
+        assert proxy.wait() == 1
+    finally:
+        proxy.kill()
     assert proxy.output == ""
     return proxy.log.splitlines()
 

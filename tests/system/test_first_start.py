@@ -123,6 +123,7 @@ def test_no_password_is_lost_when_the_port_is_in_use(place: Place) -> None:
             proxy.launch()
             assert proxy.wait() == 1
         finally:
+            proxy.kill()
             other.kill()
             other.wait(PATIENCE_S)
     [line] = proxy.log.splitlines()

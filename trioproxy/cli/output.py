@@ -53,6 +53,7 @@ def say(*lines: str, tone: Tone | None = None) -> None:
     for line in lines:
         text = printable(line)
         print(f"\x1b[{_CODES[tone]}m{text}\x1b[0m" if tone and _on_terminal() else text)  # noqa: T201 - the place for it
+    sys.stdout.flush()  # `serve` goes on running: what it says must not wait in a buffer for its end
 
 
 def warn(line: str) -> None:
