@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.associations import associated
@@ -137,3 +138,19 @@ async def test_sessions_have_numbers_of_their_own(tmp_path: Path) -> None:
                 nursery.start_soon(refused)
         await running.until_idle()
         assert sorted(row["session"] for row in running.records.rows()) == list(range(1, 31))
+
+
+@pytest.mark.parametrize(("option", "records", "lines"), [("", 1, 0), (" log=no", 0, 0), (" log=yes", 1, 1)])
+@pytest.mark.parametrize("allow", [True, False])
+async def test_rule_decides_about_the_record(
+    tmp_path: Path, option: str, records: int, lines: int, allow: bool
+) -> None:
+    """DESIGN section 3, `log=`: no record of what a rule decided, or a line in the log as well."""
+    rule = f"{'allow' if allow else 'deny'} tcp:*(*)->127.0.0.1(*){option}"
+    async with running_server(tmp_path, rules={"user:alice": [rule]}) as running, Origin.open() as origin:
+        async with logged_in(running.address) as client:
+            assert (await client.ask(CONNECT, *origin.address)).code == (0 if allow else 2)
+            client.reset()
+        await running.until_idle()
+        assert len(running.records.rows()) == records
+        assert running.log.text().count("] flow ") == lines

@@ -93,6 +93,12 @@ class Server:
         while self.rulebook.revision < revision:
             await self._store_was_read.wait()
 
+    def all_counters(self) -> dict[str, int]:
+        """Everything that is counted, and what penalties and records hold now."""
+        counters = self.counters + self.services.authenticator.throttle.counters
+        counters["records_dropped"] = self._records.dropped
+        return dict(counters)
+
     @property
     def open_sessions(self) -> int:
         """How many there are now."""
@@ -127,7 +133,7 @@ class Server:
         await self.services.authenticator.close()
         await self._in_store_thread(self._store.close)
         self.stopped.set()
-        get_log().info("stopped", **self.counters)
+        get_log().info("stopped", **self.all_counters())
 
     # ---- starting
 
@@ -350,7 +356,7 @@ async def obey_signals(server: Server) -> None:
                 case signal.SIGHUP:
                     await server.reload()
                 case signal.SIGUSR1:
-                    get_log().info("counters", open_sessions=server.open_sessions, **server.counters)
+                    get_log().info("counters", open_sessions=server.open_sessions, **server.all_counters())
                 case _:
                     server.stop()
 

@@ -294,7 +294,7 @@ class Session:
             reset_and_close(self._target)  # before the client has read our reply: the stranger need not wait
             self._target = None
             raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
-        asked = Permit(attrs.evolve(expected.request, port=port), expected.scope, expected.rule)
+        asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
         permit = self._judge.permitted(self._judge.again(asked))
         self._permits = (permit,)
         return self._target, permit
@@ -358,5 +358,20 @@ class Session:
             reset_and_close(self._target)
 
     def _finish(self, flow: Flow, termination: Termination) -> None:
-        if flow.command is not None:
-            self._services.records.write(flow.end(termination).to_json())
+        """Write the record as the rule that decided wants it: `log=no` none at all, `log=yes` a line in the log too."""
+        log = flow.verdict.log if flow.verdict is not None else None
+        if flow.command is None or log is False:
+            return
+        record = flow.end(termination)
+        self._services.records.write(record.to_json())
+        if log:
+            get_log().info(
+                "flow",
+                tenant=record.tenant,
+                user=record.user,
+                client=record.client,
+                command=record.command,
+                asked=record.asked,
+                termination=termination.value,
+                rule=record.rule,
+            )

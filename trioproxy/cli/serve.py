@@ -53,8 +53,12 @@ def _run(config: Config, config_path: Path | None, data_dir: Path) -> None:
     server = Server(config, store, records, config_path=config_path)
     try:
         trio.run(_serve, server, config, config_path is None)
-    except* StartError as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        # Not `except*`: Python before 3.11.4 wraps what is raised in it into a group again.
+        start_error, rest = group.split(StartError)
+        if start_error is None or rest is not None:
+            raise
+        raise StartError(str(start_error.exceptions[0])) from group
     finally:
         records.close()
 

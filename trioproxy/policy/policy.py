@@ -126,8 +126,8 @@ class Policy:
         if entry is None:
             return Refusal(request, Reason.NO_RULE)
         if entry.rule.allow:
-            return Permit(request, entry.scope, entry.text)
-        return Refusal(request, Reason.RULE, entry.scope, entry.text)
+            return Permit(request, entry.scope, entry.text, entry.rule.log)
+        return Refusal(request, Reason.RULE, entry.scope, entry.text, entry.rule.log)
 
     def _votes_at(self, request: AccessRequest, address: IPAddress) -> Votes:
         return self._index.votes(Question.of(request, address))

@@ -60,11 +60,13 @@ class Permit:
         request: exactly what was judged.
         scope: the layer that decided, in its text form, e.g. `user:alice`.
         rule: the canonical text of the rule that decided.
+        log: what that rule says about the record of the flow: more (True), none (False), the usual (None).
     """
 
     request: AccessRequest
     scope: str
     rule: str
+    log: bool | None = None
 
 
 @attrs.frozen
@@ -76,12 +78,14 @@ class Refusal:
         reason: what made the verdict.
         scope: the layer whose rule decided; empty unless `reason` is RULE.
         rule: the text of that rule, or for FLOOR which part of the floor it is; empty for NO_RULE.
+        log: as in `Permit`.
     """
 
     request: AccessRequest
     reason: Reason
     scope: str = ""
     rule: str = ""
+    log: bool | None = None
 
 
 Verdict: TypeAlias = Permit | Refusal
