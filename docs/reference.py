@@ -269,6 +269,7 @@ _MEANINGS: Final = {
     Termination.REVOKED: "users or rules were changed, and forbid it now; or the account expired",
     Termination.DRAINED: "the server was stopped",
     Termination.HANDSHAKE_TIMEOUT: "the client took longer than `handshake_s`",
+    Termination.CROWDED_OUT: "there were more than `unauthenticated_max`, and this client had waited longest",
     Termination.PROTOCOL_ERROR: "the client broke the protocol",
     Termination.NO_METHOD: "the client offered no method that the listener takes",
     Termination.LOGIN_REJECTED: "wrong name or password, or an account that may not log in",

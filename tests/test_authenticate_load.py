@@ -236,12 +236,28 @@ async def test_guessing_at_a_name_does_not_lock_its_owner_out(mock_clock: MockCl
     assert isinstance(await log_in(authenticator, source="198.51.100.1"), Identity)
 
 
-async def test_penalty_of_the_address_holds_for_cached_logins() -> None:
-    """An address that guesses at others gets nothing meanwhile, not even for its own account (case 35)."""
+async def test_penalty_of_the_address_leaves_remembered_logins_alone() -> None:
+    """A neighbour's wrong passwords behind one NAT keep nobody out who has just logged in; others wait (case 35)."""
     authenticator = Authenticator(local([local_user(), local_user("bob", "bobs")]))
     assert isinstance(await log_in(authenticator), Identity)
     for number in range(6):
         await log_in(authenticator, b"guess %d" % number, b"bob")
+    assert isinstance(await log_in(authenticator), Identity)
+    assert await log_in(authenticator, b"bobs", b"bob") == PENALTY
+
+
+async def test_guess_that_nobody_waits_for_counts() -> None:
+    """Whoever hangs up before the answer has guessed all the same (case 35)."""
+    gated = GatedBackend(WRONG)
+    authenticator = Authenticator(only(gated))
+    for number in range(6):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log_in, authenticator, b"guess %d" % number)
+            await gated.entered()
+            nursery.cancel_scope.cancel()
+        gated.let()
+    while not authenticator.throttle.counters["source_penalties"]:
+        await trio.sleep(0.001)
     assert await log_in(authenticator) == PENALTY
 
 

@@ -16,15 +16,6 @@ def test_each_key_has_its_own_places() -> None:
     assert places.enter("a")
 
 
-def test_total_limit() -> None:
-    """The limit in all holds whatever the keys are."""
-    counters: Counter[str] = Counter()
-    places = Occupancy("unauthenticated", counters, each_max=2, total_max=3)
-    assert [places.enter(key) for key in "aabc"] == [True, True, True, False]
-    assert counters == {"unauthenticated_limit_total": 1}
-    assert places.total == 3
-
-
 def test_keys_that_left_use_no_memory() -> None:
     """Only who holds a place is remembered."""
     places = Occupancy("x", Counter(), each_max=2)

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 
 from trioproxy.config import Limits
 from trioproxy.policy import IPAddress
-from trioproxy.resolve import ADDRESSES_MAX, ResolveError, Resolver, system_lookup
+from trioproxy.resolve import ADDRESSES_MAX, WAITING_PER_THREAD, ResolveError, Resolver, system_lookup
 
 ADDRESS = ip_address("192.0.2.1")
 
@@ -145,15 +145,18 @@ async def test_case_93_timeout_is_the_askers_own(nursery: trio.Nursery, mock_clo
 
 
 async def test_case_92_one_user_cannot_hold_all_threads(nursery: trio.Nursery) -> None:
-    """Case 92: look-ups of one user are bounded while their threads live; others go on."""
+    """Case 92: look-ups of one user wait for each other while their threads live, not for ever more; others go on."""
     names = Names()
     names.gate.clear()
     resolver = a_resolver(nursery, names, resolve_per_user_max=2, resolve_threads=3)
-    for name in ("a.example", "b.example"):
-        nursery.start_soon(resolver.resolve, name, "mallory")
+    for number in range(2 * WAITING_PER_THREAD):
+        nursery.start_soon(resolver.resolve, f"{number}.example", "mallory")
     await trio.testing.wait_all_tasks_blocked()
     with pytest.raises(ResolveError) as told:
         await resolver.resolve("c.example", "mallory")
+    while len(names.asked) < 2:
+        await trio.sleep(0.001)
+    assert len(names.asked) == 2
     assert told.value.limit
     assert resolver._counters["resolve_per_user_limit_each"] == 1
     nursery.start_soon(resolver.resolve, "d.example", "alice")
@@ -161,7 +164,10 @@ async def test_case_92_one_user_cannot_hold_all_threads(nursery: trio.Nursery) -
         await trio.sleep(0.001)
     names.gate.set()
     assert await resolver.resolve("d.example", "alice") == (ADDRESS,)
+    while resolver._turns:
+        await trio.sleep(0.001)
     assert await resolver.resolve("c.example", "mallory") == (ADDRESS,)
+    assert len(names.asked) == 2 * WAITING_PER_THREAD + 2
 
 
 async def test_memory_is_bounded(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +186,7 @@ async def test_changed_limits_hold_at_once(nursery: trio.Nursery) -> None:
     resolver = a_resolver(nursery, Names())
     resolver.apply(Limits(resolve_threads=1, resolve_per_user_max=1))
     assert resolver._threads.total_tokens == 1
-    assert resolver._askers.each_max == 1
+    assert resolver._askers.each_max == WAITING_PER_THREAD
 
 
 def test_system_lookup_knows_localhost() -> None:

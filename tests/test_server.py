@@ -1,6 +1,8 @@
 """The process around the sessions: start, reload, drain, limits, a store that fails."""
 
+import contextlib
 import socket
+import sqlite3
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -140,13 +142,23 @@ async def test_unauthenticated_connections_of_one_source_are_bounded(tmp_path: P
 
 
 async def test_unauthenticated_connections_are_bounded_in_all(tmp_path: Path) -> None:
-    """More than `unauthenticated_max` from wherever are closed at once and counted."""
-    config = config_for_tests(limits={"unauthenticated_max": 1})
-    async with running_server(tmp_path, config) as running, connected(running.address, source="127.0.0.2"):
-        await settle(lambda: running.server.open_sessions == 1)
-        async with connected(running.address, source="127.0.0.3") as second:
-            assert (await second.rest())[1] is Ending.CLOSED
-        assert running.server.counters["unauthenticated_limit_total"] == 1
+    """Case 103: beyond `unauthenticated_max` the oldest makes room, so that silent clients keep nobody out."""
+    config = config_for_tests(limits={"unauthenticated_max": 2})
+    async with running_server(tmp_path, config) as running, logged_in(running.address) as relaying:
+        async with Origin.open() as origin:
+            assert (await relaying.ask(CONNECT, *origin.address)).code == 0
+            async with (
+                connected(running.address, source="127.0.0.2") as oldest,
+                connected(running.address, source="127.0.0.3") as older,
+            ):
+                await settle(lambda: running.server.services.handshakes.total == 2)
+                async with logged_in(running.address, source="127.0.0.4") as newcomer:
+                    assert (await oldest.rest())[1] is Ending.RESET
+                    assert (await newcomer.ask(CONNECT, *origin.address)).code == 0
+                    newcomer.reset()
+                assert running.server.counters["unauthenticated_limit_total"] == 1
+                assert await older.log_in() == 0
+            relaying.reset()
 
 
 async def test_reserve_of_descriptors_is_kept(tmp_path: Path) -> None:
@@ -345,3 +357,54 @@ async def test_expired_account_is_noticed_without_any_change(tmp_path: Path, mon
         assert (await client.rest())[1] is Ending.RESET
         await running.until_idle()
         assert running.records.rows()[0]["termination"] == "no longer allowed"
+
+
+async def test_signal_to_reload_while_draining_is_harmless(tmp_path: Path) -> None:
+    """A rotation of the records in the middle of a drain: they are opened anew, and nothing else happens."""
+    path = tmp_path / "trioproxy.toml"
+    write_config(path, free_port())
+    async with running_server(tmp_path, config_path=path) as running, Origin.open() as origin:
+        async with logged_in(running.address) as client:
+            assert (await client.ask(CONNECT, *origin.address)).code == 0
+            running.server.stop()
+            await settle(lambda: "draining" in running.log.text())
+            await running.server.reload()
+            assert running.records.reopened == 1
+            await relayed(client, origin)
+            client.reset()
+
+
+async def test_reload_that_forbids_anonymous_clients(tmp_path: Path) -> None:
+    """A listener that asks for a login from now on: sessions without one end, also those that have not greeted yet."""
+    port = free_port()
+    path = tmp_path / "trioproxy.toml"
+    write_config(path, port)
+    listener = {"address": SocketAddress(ip_address("127.0.0.1"), port), "anonymous": True}
+    config, rules = config_for_tests(listener=[listener]), {"global": ["tcp:*(*)->*(*)"]}
+    async with running_server(tmp_path, config, rules=rules, config_path=path) as running, Origin.open() as origin:
+        async with connected(running.address) as nobody, connected(running.address) as silent:
+            assert await nobody.greet(0) == 0
+            assert (await nobody.ask(CONNECT, *origin.address)).code == 0
+            await running.server.reload()
+            assert (await nobody.rest())[1] is Ending.RESET
+            assert await silent.greet(0) == 0xFF
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "UPDATE local_user SET valid_until = x'00ff'",
+        "UPDATE rule SET content = x'00ff'",
+        "DELETE FROM counter",
+    ],
+)
+async def test_nonsense_in_the_store_changes_nothing(tmp_path: Path, nonsense: str) -> None:
+    """Law 11: what a hand or a damaged backup wrote is a store that cannot be read; the last rules stay in force."""
+    async with running_server(tmp_path) as running, Origin.open() as origin:
+        with contextlib.closing(sqlite3.connect(tmp_path / "trioproxy.db", isolation_level=None)) as database:
+            database.execute(nonsense)
+            database.execute("UPDATE counter SET value = value + 1 WHERE name = 'revision'")
+        await settle(lambda: running.server.counters["store_failed"] >= 2)
+        async with logged_in(running.address) as client:
+            assert (await client.ask(CONNECT, *origin.address)).code == 0
+            client.reset()

@@ -122,21 +122,24 @@ async def test_unauthenticated_connections_of_one_source(tmp_path: Path) -> None
 
 
 async def test_unauthenticated_connections_in_all(tmp_path: Path) -> None:
-    """Case 103, law 12: the same for all sources together."""
+    """Case 103, law 12: the same for all sources together, but it is the oldest that has to go."""
     config = config_for_tests(limits={"unauthenticated_max": 2})
     async with running_server(tmp_path, config) as running:
-        async with connected(running.address, source="127.0.0.2"), connected(running.address, source="127.0.0.3"):
+        async with connected(running.address, source="127.0.0.2") as first, connected(running.address) as second:
             await settle(lambda: running.server.services.handshakes.total == 2)
             async with connected(running.address, source="127.0.0.4") as third:
-                assert (await third.rest())[0] == b""
+                assert (await first.rest())[0] == b""
+                assert await third.log_in() == 0
+                assert await second.log_in() == 0
             assert running.server.counters["unauthenticated_limit_total"] == 1
         await running.until_idle()
         async with logged_in(running.address, source="127.0.0.4"):
             pass
 
 
-async def test_look_ups_of_one_user_under_way(tmp_path: Path) -> None:
-    """Case 92: one more than `resolve_per_user_max` is 01 at once and counted; another user's are not affected."""
+async def test_look_ups_of_one_user_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 92: one more than may wait is 01 at once and counted; another user's look-ups are not affected."""
+    monkeypatch.setattr("trioproxy.resolve.WAITING_PER_THREAD", 1)
     answer = trio.Event()
 
     def lookup(name: str) -> list[IPAddress]:

@@ -141,6 +141,7 @@ WAYS_OUT = MappingProxyType[Termination, Callable[[Running], Awaitable[None]]](
 )
 WITHOUT_RECORD = {
     Termination.HANDSHAKE_TIMEOUT,
+    Termination.CROWDED_OUT,  # see test_session_limits
     Termination.PROTOCOL_ERROR,
     Termination.NO_METHOD,
     Termination.LOGIN_REJECTED,

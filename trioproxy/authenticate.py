@@ -1,6 +1,6 @@
 """From two byte strings to an identity: the asynchronous side of `auth`.
 
-    decode -> penalty of the source -> cache -> penalty of the user -> backends, in a thread -> throttle and cache
+    decode -> cache -> penalties of the source and the user -> backends, in a thread -> throttle and cache
 
 Backends block (argon2id for 20 ms, a directory for seconds), so they run in threads of their own limiter: a slow
 directory must not hold up name resolution, nor the other way round.
@@ -181,15 +181,14 @@ class Authenticator:
 
     async def _log_in(self, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
         now_s = self._clock()
-        if self.throttle.source_delay(credentials.tenant, source, now_s) > 0:
-            return Rejected(Rejection.PENALTY)
         key = self._cache.key(credentials, chain.label)
         identity = self._cache.get(key, now_s)
         if identity is not None:
             self.counters["login_cached"] += 1
             return identity
-        # Behind the cache: guessing at a name does not keep its owner out, who logged in a moment ago.
-        if self.throttle.user_delay(credentials.tenant, credentials.username, now_s) > 0:
+        # Behind the cache: neither guessing at a name nor a neighbour's wrong password behind the same NAT keeps out
+        # who logged in a moment ago with this very password.
+        if self.throttle.delay(credentials.tenant, source, credentials.username, now_s) > 0:
             return Rejected(Rejection.PENALTY)
         return await self._verify(key, chain, credentials, source)
 
@@ -225,23 +224,31 @@ class Authenticator:
         return running.answer
 
     async def _ask(self, key: bytes, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
+        loop = trio.lowlevel.current_trio_token()
+
         def ask() -> tuple[int, Answer]:
-            return self._cache.generation(), chain.authenticate(credentials)
+            generation, answer = self._cache.generation(), chain.authenticate(credentials)
+            if isinstance(answer, Rejected):
+                # From here and not where the answer is awaited: who hangs up before it has guessed all the same. In the
+                # order of the loop this comes before the answer itself.
+                with contextlib.suppress(trio.RunFinishedError):
+                    loop.run_sync_soon(self._count_failure, credentials, source)
+            return generation, answer
 
         for _ in range(_ATTEMPTS_MAX):
             generation, answer = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
             now_s = self._clock()
             match answer:
-                case Rejected():
-                    self.throttle.failed(credentials.tenant, source, credentials.username, now_s)
-                    return answer
-                case Unavailable():
+                case Rejected() | Unavailable():
                     return answer
                 case Identity() if generation == self._cache.generation():
                     self._cache.put(key, answer, generation, now_s, self._lifetime_s(answer))
                     self.throttle.succeeded(credentials.tenant, credentials.username)
                     return answer
         return Unavailable("users changed while this one logged in")
+
+    def _count_failure(self, credentials: Credentials, source: IPAddress) -> None:
+        self.throttle.failed(credentials.tenant, source, credentials.username, self._clock())
 
     def _lifetime_s(self, identity: Identity) -> float:
         if identity.valid_until is None:

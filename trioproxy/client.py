@@ -21,13 +21,13 @@ from trioproxy.protocol import (
     ServerMessage,
     State,
 )
+from trioproxy.relay import ResetWatch
 
 __all__ = ["Client", "Ended", "address_of", "reset_and_close"]
 
 T = TypeVar("T")
 
 RECEIVE_BYTES = 4_096  # several times the longest message; early data fits in few reads
-CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: closing sends RST
 
 
@@ -63,13 +63,19 @@ class Client:
     """
 
     def __init__(
-        self, stream: trio.SocketStream, host: str, port: int, counters: Counter[str], *, tolerate_reserved: bool
+        self,
+        stream: trio.SocketStream,
+        came_from: tuple[str, int],
+        counters: Counter[str],
+        resets: ResetWatch,
+        *,
+        tolerate_reserved: bool,
     ) -> None:
         self.stream = stream
-        self.host = host
-        self.port = port
-        self.address = address_of(host)
+        self.host, self.port = came_from
+        self.address = address_of(self.host)
         self._counters = counters
+        self._resets = resets
         self._connection = ServerConnection(tolerate_reserved=tolerate_reserved)
 
     @property
@@ -149,6 +155,9 @@ class Client:
         try:
             while connection.room and not connection.client_eof:
                 connection.receive_data(bytes(await self.stream.receive_some(min(RECEIVE_BYTES, connection.room))))
+            if not connection.room:  # the rest waits in the kernel
+                with self._resets.while_not_read(self.stream, work.cancel):
+                    await trio.sleep_forever()
         except trio.BrokenResourceError:
             work.cancel()
         if connection.client_eof and until_end_of_input:
@@ -163,9 +172,9 @@ class Client:
             return Termination.CLIENT_RESET
         return Termination.CLIENT_CLOSED
 
-    async def part(self, answer: bytes) -> None:
+    async def part(self, answer: bytes, *, wait_s: float) -> None:
         """Send a last answer and wait a moment for the client to read it: closing with unread input destroys it."""
-        with trio.move_on_after(CLOSE_WAIT_S):
+        with trio.move_on_after(wait_s):
             try:
                 await self.stream.send_all(answer)
                 await self.stream.send_eof()

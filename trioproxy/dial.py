@@ -16,6 +16,7 @@ from trioproxy.protocol import Reply
 
 __all__ = ["DialError", "KeepAlive", "dial", "reply_for"]
 
+CANDIDATES_MAX = 4  # each may hold a socket until the time is over: a name with many dead addresses takes no more
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 8: "Connection Attempt Delay", recommended 250 ms
 
 # The one table from errno to Reply. What is missing is our own trouble (EMFILE, EADDRNOTAVAIL ...): a general failure.
@@ -112,11 +113,12 @@ async def dial(
 
 
 def _interleaved(permits: Sequence[Permit]) -> list[Permit]:
-    """RFC 8305 section 4: the families take turns, beginning with that of the first address."""
+    """RFC 8305 section 4: the families take turns, beginning with that of the first address; the first four of them."""
     first_version = permits[0].request.address.version
     first = [p for p in permits if p.request.address.version == first_version]
     other = [p for p in permits if p.request.address.version != first_version]
-    return [permit for permit in chain.from_iterable(zip_longest(first, other)) if permit is not None]
+    in_turns = [permit for permit in chain.from_iterable(zip_longest(first, other)) if permit is not None]
+    return in_turns[:CANDIDATES_MAX]
 
 
 @attrs.define(eq=False)

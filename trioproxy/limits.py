@@ -12,16 +12,15 @@ S = TypeVar("S", bound="_Socket")
 
 
 class Occupancy:
-    """Counts how many places are taken, refuses more than the limits, and counts the refusals.
+    """Counts how many places each key has taken, refuses more than the limit, and counts the refusals.
 
     Not a semaphore: nobody waits. Only keys that hold a place use memory.
     """
 
-    def __init__(self, name: str, counters: Counter[str], *, each_max: int, total_max: int | None = None) -> None:
-        """Name the counters `{name}_limit_each` and `{name}_limit_total`; the limits may be changed later."""
+    def __init__(self, name: str, counters: Counter[str], *, each_max: int) -> None:
+        """Name the counter `{name}_limit_each`; the limit may be changed later."""
         self.name = name
         self.each_max = each_max
-        self.total_max = total_max
         self.total = 0
         self._counters = counters
         self._taken: dict[Hashable, int] = {}
@@ -32,12 +31,13 @@ class Occupancy:
         if taken >= self.each_max:
             self._counters[f"{self.name}_limit_each"] += 1
             return False
-        if self.total_max is not None and self.total >= self.total_max:
-            self._counters[f"{self.name}_limit_total"] += 1
-            return False
         self._taken[key] = taken + 1
         self.total += 1
         return True
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether this key holds a place."""
+        return key in self._taken
 
     def leave(self, key: Hashable) -> None:
         """Give the place back."""

@@ -21,6 +21,7 @@ from trioproxy.policy import IPAddress, canonical_address
 
 __all__ = ["Lookup", "ResolveError", "Resolver", "forget_search_domains", "system_lookup"]
 
+WAITING_PER_THREAD = 16  # a page with names of 100 hosts is no attack
 NEGATIVE_CACHE_S = 5.0  # CASES 93: a typo is not asked for again and again, a new name works within seconds
 CACHE_ENTRIES_MAX = 10_000  # some 3 MB
 ADDRESSES_MAX = 16  # of one name; more are never tried, and each is judged
@@ -79,14 +80,15 @@ class Resolver:
         self._counters = counters
         self._entries: dict[str, _Entry] = {}
         self._threads = trio.CapacityLimiter(limits.resolve_threads)
-        self._askers = Occupancy("resolve_per_user", counters, each_max=limits.resolve_per_user_max)
+        self._askers = Occupancy("resolve_per_user", counters, each_max=0)
+        self._turns: dict[Hashable, trio.Semaphore] = {}
         self.apply(limits)
 
     def apply(self, limits: Limits) -> None:
         """Take over changed limits."""
         self._limits = limits
         self._threads.total_tokens = limits.resolve_threads
-        self._askers.each_max = limits.resolve_per_user_max
+        self._askers.each_max = limits.resolve_per_user_max * WAITING_PER_THREAD
 
     async def resolve(self, name: str, asker: Hashable) -> tuple[IPAddress, ...]:
         """The addresses of a canonical name, in the resolver's order, at most 16.
@@ -123,20 +125,26 @@ class Resolver:
 
     async def _look_up(self, name: str, entry: _Entry, asker: Hashable) -> None:
         self._counters["resolve_lookups"] += 1
+        turn = self._turns.setdefault(asker, trio.Semaphore(self._limits.resolve_per_user_max))
         try:
-            found = await trio.to_thread.run_sync(
-                self._lookup, name, limiter=self._threads, abandon_on_cancel=True, thread_name="resolve"
-            )
+            async with turn:  # before the threads that all share: nobody's names wait behind those of one user
+                found = await trio.to_thread.run_sync(
+                    self._lookup, name, limiter=self._threads, abandon_on_cancel=True, thread_name="resolve"
+                )
         except OSError as exc:
             entry.problem = exc.strerror or type(exc).__name__
             entry.temporary = exc.errno not in (socket.EAI_NONAME, socket.EAI_NODATA)
         except UnicodeError as exc:  # the resolver's own encoding step; a canonical name should never get here
             entry.problem = type(exc).__name__
+        except RuntimeError as exc:  # no thread could be started: out of memory, or of the number a cgroup allows
+            entry.problem, entry.temporary = str(exc), True
         else:
             entry.addresses = tuple(dict.fromkeys(found))[:ADDRESSES_MAX]
             entry.problem = "no addresses"
         finally:
             self._askers.leave(asker)
+            if asker not in self._askers:
+                del self._turns[asker]
         lifetime_s = (
             self._limits.resolve_cache_s if entry.addresses else min(NEGATIVE_CACHE_S, self._limits.resolve_cache_s)
         )

@@ -8,16 +8,16 @@ trio.run
 
 import contextlib
 import signal
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
 from auth.local import LocalUser
-from auth.registry import BackendError
 from auth.throttle import Throttle, source_key
 from trioproxy.accounting import Termination
 from trioproxy.accounting.sinks import Sink
@@ -33,13 +33,14 @@ from trioproxy.resolve import Lookup, Resolver, system_lookup
 from trioproxy.rulebook import Rulebook
 from trioproxy.services import Services
 from trioproxy.session import Session
-from trioproxy.store import Store, StoreError
+from trioproxy.store import Store
 
 __all__ = ["Server", "StartError", "obey_signals"]
 
 T = TypeVar("T")
 
-REVALIDATE_S = 30.0  # accounts expire without any change of the store
+REVALIDATE_S = 30.0  # how late the end of an account may be noticed in running sessions
+PARTINGS_MAX = 64  # refused clients of one source that may take a second to read why
 JUDGED_AT_ONCE = 100  # sessions judged again before others get their turn: 2 ms
 
 
@@ -76,6 +77,7 @@ class Server:
         self._lookup = lookup
         self._listeners: list[OpenListener] = []
         self._sessions: dict[int, Session] = {}
+        self._handshaking: OrderedDict[int, Session] = OrderedDict()  # the oldest first; some may be past that
         self._session_number = 0
         self._store_replaced = False  # another file may have the same revision by chance
         self._stop = trio.Event()
@@ -145,7 +147,7 @@ class Server:
             self.rulebook = Rulebook(floor, config.proxy_group, config.local_backends(), config.store.stale_max_s)
             await self._read_store()
             return await self._open_authenticator(config, None)
-        except (ListenError, StoreError, BackendError, OSError) as exc:
+        except (ListenError, ValueError, OSError) as exc:  # a BackendError, a StoreError: of a backend or the store
             for listener in self._listeners:
                 listener.sock.close()
             raise StartError(str(exc)) from exc
@@ -162,9 +164,8 @@ class Server:
             records=self._records,
             counters=self.counters,
             descriptors_max=descriptors_max() - limits.descriptors_reserve,
-            handshakes=occupancy(
-                "unauthenticated", each_max=limits.unauthenticated_per_source_max, total_max=limits.unauthenticated_max
-            ),
+            handshakes=occupancy("unauthenticated", each_max=limits.unauthenticated_per_source_max),
+            partings=occupancy("partings", each_max=PARTINGS_MAX),
             sessions=occupancy("sessions", each_max=limits.sessions_per_user_max),
             associations=occupancy("associations", each_max=limits.associations_per_user_max),
             binds=occupancy("binds", each_max=limits.binds_per_user_max),
@@ -206,9 +207,13 @@ class Server:
         self.counters["sessions"] += 1
         self._session_number += 1
         settings = listener.settings
-        client = Client(stream, host, port, self.counters, tolerate_reserved=settings.tolerate_reserved)
-        session = Session(self._session_number, client, settings, listener.name, services)
-        self._sessions[self._session_number] = session
+        client = Client(
+            stream, (host, port), self.counters, services.resets, tolerate_reserved=settings.tolerate_reserved
+        )
+        session = Session(self._session_number, client, lambda: listener.settings, listener.name, services)
+        self._sessions[self._session_number] = self._handshaking[self._session_number] = session
+        if services.handshakes.total > self.config.limits.unauthenticated_max:
+            self._make_room()
         self._session_nursery.start_soon(self._run_session, self._session_number, session)
 
     async def _run_session(self, number: int, session: Session) -> None:
@@ -216,12 +221,37 @@ class Server:
             await session.run()
         finally:
             del self._sessions[number]
+            self._handshaking.pop(number, None)
+
+    def _make_room(self) -> None:
+        """End the session that has been without a login for longest, so that idle connections keep nobody out.
+
+        Whoever means to log in has done so long before; turning the newcomer away would let a few silent clients close
+        the door.
+        """
+        while self._handshaking:
+            _, session = self._handshaking.popitem(last=False)
+            if session.in_handshake:
+                self.counters["unauthenticated_limit_total"] += 1
+                session.end(Termination.CROWDED_OUT)
+                return
 
     async def _judge_sessions(self) -> None:
-        """Let every session look at the rules of now."""
-        for count, session in enumerate(list(self._sessions.values())):
-            session.policy_changed()
-            if count % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1:
+        """Let every session look at the rules of now: first all of them, then what is not urgent."""
+        steps: list[Iterable[None]] = []
+        for count, session in enumerate(list(self._sessions.values()), start=1):
+            steps.append(session.policy_changed())
+            if count % JUDGED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for count, _ in enumerate(chain.from_iterable(steps), start=1):
+            if count % JUDGED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def _revalidate_sessions(self) -> None:
+        """Accounts end without any change of the store."""
+        for count, session in enumerate(list(self._sessions.values()), start=1):
+            session.revalidate()
+            if count % JUDGED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
     # ---- the store
@@ -240,29 +270,32 @@ class Server:
 
     async def _watch_store(self) -> None:
         failing = False
-        judged_s = trio.current_time()
+        revalidated_s = trio.current_time()
         while True:
             await trio.sleep(self.config.store.poll_s)
             try:
                 async with self._changing:
                     changed = await self._take_over_changes()
-            except StoreError as exc:
+            except (OSError, RuntimeError) as exc:  # a StoreError; or no thread could be had
                 self.counters["store_failed"] += 1
                 if not failing:
                     get_log().error("the store cannot be read, the last rules stay in force", problem=str(exc))
                 failing = True
-                await self._in_store_thread(self._open_store_again)
+                with contextlib.suppress(RuntimeError):
+                    await self._in_store_thread(self._open_store_again)
                 continue
             if failing:
                 get_log().info("the store can be read again")
                 failing = False
-            if changed or trio.current_time() - judged_s >= REVALIDATE_S:
-                judged_s = trio.current_time()
+            if changed:
                 await self._judge_sessions()
+            if trio.current_time() - revalidated_s >= REVALIDATE_S:
+                revalidated_s = trio.current_time()
+                await self._revalidate_sessions()
 
     def _open_store_again(self) -> None:
         """The file was removed, or replaced by a backup: what is there now counts."""
-        with contextlib.suppress(StoreError):  # said already; the next round tries again
+        with contextlib.suppress(OSError):  # said already; the next round tries again
             store = Store.open(self._store.path, create=False)
             self._store.close()
             self._store = store
@@ -284,6 +317,10 @@ class Server:
 
     async def reload(self) -> None:
         """Read the configuration again: all of it or nothing. Errors go to the log, and the old one stays in force."""
+        self._records.reopen()  # whoever rotates files sends SIGHUP, whatever the configuration is worth
+        if self._stop.is_set():
+            get_log().info("not reloaded: the server is stopping")
+            return
         if self._config_path is None:
             get_log().info("nothing to reload: there is no configuration file")
             return
@@ -295,7 +332,7 @@ class Server:
             kept = {listener.address: listener for listener in self._listeners}
             opened = _open_all([s for s in config.listener if s.address not in kept], config.limits.dead_after_s)
             authenticator = await self._changed_authenticator(config)
-        except (ConfigError, ListenError, BackendError, StartError, OSError) as exc:
+        except (ConfigError, ListenError, StartError, ValueError, OSError) as exc:  # ValueError: a BackendError is one
             for listener in opened:
                 listener.sock.close()
             self.counters["reload_failed"] += 1
@@ -331,7 +368,6 @@ class Server:
         self.services.apply(config, authenticator, config.realms(), reserve)
         for listener in opened:
             self._accept(listener)
-        self._records.reopen()
         if old_authenticator is not authenticator:
             await old_authenticator.close()
         await self._judge_sessions()

@@ -38,6 +38,7 @@ class Services:
     sessions: Occupancy
     associations: Occupancy
     binds: Occupancy
+    partings: Occupancy
     relay_ports: RelayPorts = attrs.field(factory=RelayPorts)
     resets: ResetWatch = attrs.field(factory=ResetWatch)
 
@@ -50,7 +51,6 @@ class Services:
         self.descriptors_max = descriptors_max
         self.resolver.apply(limits)
         self.handshakes.each_max = limits.unauthenticated_per_source_max
-        self.handshakes.total_max = limits.unauthenticated_max
         self.sessions.each_max = limits.sessions_per_user_max
         self.associations.each_max = limits.associations_per_user_max
         self.binds.each_max = limits.binds_per_user_max

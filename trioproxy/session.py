@@ -6,14 +6,14 @@ Every way out is a named `Termination`. What a refused request would need to go 
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import assert_never
 
 import attrs
 import trio
 
-from auth import Identity, Rejected, Unavailable
+from auth import Identity, Rejected, Rejection, Unavailable
 from auth.throttle import source_key
 from trioproxy.accounting import Flow, Termination, escaped
 from trioproxy.associate import open_association, relay_association
@@ -42,6 +42,10 @@ from trioproxy.services import Services
 
 __all__ = ["Session", "choose_method"]
 
+FREE_REJECTIONS = frozenset({Rejection.PENALTY, Rejection.EMPTY_PASSWORD, Rejection.MALFORMED})
+CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
+HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
+
 
 def choose_method(offered: tuple[int, ...], *, anonymous: bool) -> Method:
     """The method for a greeting: login wherever it is offered, none only where the listener allows it.
@@ -58,16 +62,26 @@ def choose_method(offered: tuple[int, ...], *, anonymous: bool) -> Method:
 class Session:
     """One client's connection. `run` is its life; `end` and `policy_changed` are called from outside."""
 
-    def __init__(self, number: int, client: Client, listener: Listener, listener_name: str, services: Services) -> None:
-        """The caller has taken a place in `services.handshakes` for the client; the session gives it back."""
-        self.flow = Flow(number, listener_name, client.address, client.port, listener.tenant)
+    def __init__(
+        self, number: int, client: Client, listener: Callable[[], Listener], listener_name: str, services: Services
+    ) -> None:
+        """Begin.
+
+        Args:
+            number: unique in this process.
+            client: for which the caller has taken a place in `services.handshakes`; the session gives it back.
+            listener: the settings of the listener, those of now: a reload may change them.
+            listener_name: for the record.
+            services: of the server.
+        """
+        self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant)
         self._client = client
         self._listener = listener
         self._services = services
         self._judge = Judge(services, self.flow)
         self._scope = trio.CancelScope()
         self._why_ended = Termination.DRAINED
-        self._in_handshake = True
+        self.in_handshake = True
         self._target: trio.SocketStream | None = None
         self._permits: Sequence[Permit] = ()  # what it goes by: candidates while it connects or waits, then one
         self._association: Association | None = None
@@ -79,16 +93,26 @@ class Session:
         self._why_ended = termination
         self._scope.cancel()
 
-    def policy_changed(self) -> None:
-        """Users or rules have changed: end what they forbid now."""
+    def revalidate(self) -> None:
+        """Time has passed: end the session of a user whose account has ended."""
+        identity = self.flow.identity
+        if identity is not None and self._services.rulebook.current_identity(identity) is None:
+            self.end(Termination.REVOKED)
+
+    def policy_changed(self) -> Iterable[None]:
+        """Users or rules have changed: end what they forbid now.
+
+        Returns:
+            Steps that are not urgent: each tidies up one destination of an association.
+        """
         rulebook, flow = self._services.rulebook, self.flow
         policy = rulebook.policy
         if flow.identity is None or policy is None:
-            return  # before the login nothing is permitted yet; without rules the running sessions live on
+            return ()  # before the login nothing is permitted yet; without rules the running sessions live on
         current = rulebook.current_identity(flow.identity)
-        if current is None:
+        if current is None or (current.user is None and not self._listener().anonymous):
             self.end(Termination.REVOKED)
-            return
+            return ()
         flow.identity = current
         if self._permits:
             verdicts = [self._judge.again(permit, policy) for permit in self._permits]
@@ -97,9 +121,9 @@ class Session:
                 self.end(Termination.REVOKED)
         elif self._association is not None:
             if self._judge.may_ever(RuleProtocol.UDP, policy):
-                self._association.judge_again()
-            else:
-                self.end(Termination.REVOKED)
+                return self._association.judge_again()
+            self.end(Termination.REVOKED)
+        return ()
 
     # ---- the story
 
@@ -113,7 +137,7 @@ class Session:
                 termination, answer = self._why_ended, self._answer_when_ended()
             if answer:
                 with trio.CancelScope() as self._scope:  # the termination stands; ending it again hurries the client
-                    await self._client.part(answer)
+                    await self._part(answer)
         except Exception:  # noqa: BLE001 - the only one: whatever is wrong with us ends one session and no more
             termination = Termination.INTERNAL_ERROR
             self._services.counters["internal_error"] += 1
@@ -122,6 +146,15 @@ class Session:
             self._leave_handshake()
             self._close(termination, answered=bool(answer))
             self._finish(self.flow, termination)
+
+    async def _part(self, answer: bytes) -> None:
+        source = source_key(self._client.address)
+        may_stay = self._services.partings.enter(source)
+        try:
+            await self._client.part(answer, wait_s=CLOSE_WAIT_S if may_stay else HURRIED_WAIT_S)
+        finally:
+            if may_stay:
+                self._services.partings.leave(source)
 
     async def _story(self) -> tuple[Termination, bytes]:
         """How the session ended, and what the client is to be told."""
@@ -162,24 +195,24 @@ class Session:
 
     async def _log_in(self) -> Identity:
         greeting = await self._client.next_message(Greeting)
-        method = choose_method(greeting.methods, anonymous=self._listener.anonymous)
+        method = choose_method(greeting.methods, anonymous=self._listener().anonymous)
         match method:
             case Method.USERNAME_PASSWORD:
                 await self._client.send(MethodSelection(method))
                 return await self._check_password(await self._client.next_message(UsernamePassword))
             case Method.NO_AUTHENTICATION_REQUIRED:
                 await self._client.send(MethodSelection(method))
-                return Identity(self._listener.tenant, user=None)
+                return Identity(self._listener().tenant, user=None)
             case _:
                 self._services.counters["no_acceptable_method"] += 1
                 raise Ended(Termination.NO_METHOD, answer=self._client.last_words(MethodSelection(method)))
 
     async def _check_password(self, login: UsernamePassword) -> Identity:
-        realms = self._services.realms if self._listener.realms else None
+        realms = self._services.realms if self._listener().realms else None
         answer = await self._client.while_it_stays(
             partial(
                 self._services.authenticator.authenticate,
-                self._listener.tenant,
+                self._listener().tenant,
                 login.username,
                 login.password,
                 self._client.address,
@@ -196,9 +229,12 @@ class Session:
                 termination, why = Termination.LOGIN_UNAVAILABLE, answer.problem
             case _:
                 assert_never(answer)
-        get_log().info(
+        # At "info" only what costs the client something: the others could fill a disk.
+        free = isinstance(answer, Rejected) and answer.reason in FREE_REJECTIONS
+        log = get_log().debug if free else get_log().info
+        log(
             termination.value,
-            tenant=self._listener.tenant,
+            tenant=self._listener().tenant,
             user=escaped(login.username),
             source=str(self._client.address),
             why=why,
@@ -211,7 +247,7 @@ class Session:
     async def _connect(self, request: Request) -> Termination:
         target, permit = await self._client.while_it_stays(partial(self._dial, request))
         host, port = target.socket.getsockname()[:2]
-        if self._listener.bound_address == "zero":
+        if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
         else:
             await self._client.succeed(address_of(host), port)
@@ -269,7 +305,7 @@ class Session:
         return await self._relay(target, permit)
 
     def _listen(self, target: IPAddress) -> socket.socket:
-        ports, port_range = self._services.relay_ports, self._listener.bind_ports
+        ports, port_range = self._services.relay_ports, self._listener().bind_ports
         numbers = port_range.numbers if port_range else None
         try:
             host = address_of(egress_address(target))
@@ -301,12 +337,12 @@ class Session:
 
     def _advertised(self, host: IPAddress) -> IPAddress:
         """What BND.ADDR says for our address `host`: the advertised one of its family, if there is one."""
-        return next((a for a in self._listener.advertise if a.version == host.version), host)
+        return next((a for a in self._listener().advertise if a.version == host.version), host)
 
     # ---- UDP ASSOCIATE
 
     async def _associate(self, request: Request) -> Termination:
-        association, port = open_association(self._judge, self._client, self._listener, request.address, self._finish)
+        association, port = open_association(self._judge, self._client, self._listener(), request.address, self._finish)
         self._association = association
         termination = Termination.CLIENT_RESET  # while the reply is sent
         try:
@@ -314,7 +350,8 @@ class Session:
             self.flow.reply = Reply.SUCCEEDED
             termination = await relay_association(association, self._client)
         finally:
-            association.close(self._why_ended if self._scope.cancel_called else termination)
+            with trio.CancelScope(shield=True):  # it waits for nobody, but takes turns
+                await association.close(self._why_ended if self._scope.cancel_called else termination)
             self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
         return termination
 
@@ -330,8 +367,8 @@ class Session:
             places.leave(owner)
 
     def _leave_handshake(self) -> None:
-        if self._in_handshake:
-            self._in_handshake = False
+        if self.in_handshake:
+            self.in_handshake = False
             self._services.handshakes.leave(source_key(self._client.address))
 
     def _answer_when_ended(self) -> bytes:

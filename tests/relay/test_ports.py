@@ -103,3 +103,15 @@ def test_target_side_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trioproxy.relay.udp.socket.socket", without_ipv6)
     with open_target_side() as sock:
         assert sock.family is socket.AF_INET
+
+
+def test_owner_gets_its_own_ports_again() -> None:
+    """Whoever opens and closes all day takes no more ports from a range than it uses at once."""
+    first = a_free_port()
+    ports, numbers = RelayPorts(), range(first, first + 50)
+    for _ in range(200):
+        with ports.bind(socket.SOCK_DGRAM, LOCALHOST, numbers, "mallory", 0) as sock:
+            port = sock.getsockname()[1]
+        ports.leave(port, "mallory", 0)
+    assert len(ports._left) == 1
+    ports.bind(socket.SOCK_DGRAM, LOCALHOST, numbers, "bob", 0).close()

@@ -31,6 +31,7 @@ class Termination(enum.Enum):
     DRAINED = "server stopped"
     # before the relay
     HANDSHAKE_TIMEOUT = "handshake timeout"
+    CROWDED_OUT = "made room for others"
     PROTOCOL_ERROR = "protocol error"
     NO_METHOD = "no acceptable method"
     LOGIN_REJECTED = "login rejected"

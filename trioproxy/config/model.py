@@ -208,7 +208,7 @@ class Limits:
         binds_per_user_max: listening sockets of BIND of one user at once, counted as above.
         descriptors_reserve: file descriptors kept free for the store, the log and the running sessions.
         resolve_threads: names looked up at the same time.
-        resolve_per_user_max: look-ups of one user under way at once.
+        resolve_per_user_max: look-ups of one user at the same time; 16 times as many may wait for them.
         resolve_s: a look-up takes no longer.
         resolve_cache_s: an answer is used again for so long.
         connect_s: connecting to a target takes no longer, all its addresses together.
@@ -228,13 +228,13 @@ class Limits:
         10.0  # OpenSSH: 120 s, Dante: 30 s; no client measured needed more than one round trip a step
     )
     sessions_per_user_max: Count = 1_000  # a peer-to-peer client opens some 500
-    associations_per_user_max: Count = 64  # two descriptors each; a call needs one to four
+    associations_per_user_max: Count = 32  # two descriptors each; a call needs one to four
     binds_per_user_max: Count = 16  # a listening port each
     descriptors_reserve: Annotated[int, Between(0, 100_000)] = (
         64  # the store, logs, listeners and a name look-up in each thread
     )
-    resolve_threads: Annotated[int, Between(1, 1_000)] = 32  # a dead name server holds each for 5 to 30 s
-    resolve_per_user_max: Count = 16  # half of the threads: one user cannot hold them all
+    resolve_threads: Annotated[int, Between(1, 1_000)] = 64  # a dead name server holds each for 5 to 30 s
+    resolve_per_user_max: Count = 8  # an eighth of the threads: few users cannot hold them all
     resolve_s: Seconds = 5.0  # glibc's first time-out
     resolve_cache_s: SecondsOrNone = 30.0
     connect_s: Seconds = 10.0  # Dante: 30 s; Linux gives up after 127 s; people after 10

@@ -85,10 +85,16 @@ class Floor:
         Args:
             address: canonical. For IPv4 addresses inside IPv6 ones ask again (`embedded_addresses`).
             port: the destination's port.
-            protocol: our own endpoints speak TCP; a BIND never connects to them.
+            protocol: our listeners speak TCP, the servers we rely on may speak UDP too; BIND connects to nobody.
         """
         number = address_number(address)
         parts = self._closed.at(number)
         if parts and not self._open.at(number):
             return parts[0]
-        return self._own.part_of(address, port) if protocol is RuleProtocol.TCP else None
+        match protocol:
+            case RuleProtocol.TCP:
+                return self._own.part_of(address, port)
+            case RuleProtocol.UDP:  # directories and name servers speak it too; our listeners do not
+                return OWN_SERVER if (address, port) in self._own.endpoints else None
+            case RuleProtocol.BIND:  # who connects to us is not reached by us
+                return None

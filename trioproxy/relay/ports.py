@@ -11,6 +11,7 @@ __all__ = ["RelayPorts"]
 
 QUARANTINE_S = 60.0  # CASES 75: a late datagram for one user must not reach the association of another
 QUARANTINE_MAX = 65_536  # there are no more ports
+OWN_MAX = 8  # of an owner's ports are tried before any other
 ATTEMPTS_MAX = 64  # in a range; a range in which 64 random ports are taken is too small, and that is said
 
 
@@ -19,6 +20,7 @@ class RelayPorts:
 
     def __init__(self) -> None:
         self._left: dict[int, tuple[Hashable, float]] = {}
+        self._left_by: dict[Hashable, dict[int, None]] = {}  # the same, by owner
 
     def bind(
         self, kind: socket.SocketKind, host: IPAddress, ports: range | None, owner: Hashable, now_s: float
@@ -31,7 +33,7 @@ class RelayPorts:
         self._forget(now_s)
         family = socket.AF_INET if host.version == 4 else socket.AF_INET6  # noqa: PLR2004 - the IP version
         failure = OSError(errno.EADDRINUSE, "no free relay port")
-        for port in self._candidates(ports):
+        for port in self._candidates(ports, owner):
             sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
             try:
                 sock.bind((str(host), port))
@@ -50,10 +52,16 @@ class RelayPorts:
         """Say that `owner` no longer uses `port`."""
         self._forget(now_s)
         if len(self._left) < QUARANTINE_MAX:
-            self._left.pop(port, None)
+            self._release(port)
             self._left[port] = (owner, now_s + QUARANTINE_S)
+            self._left_by.setdefault(owner, {})[port] = None
 
-    def _candidates(self, ports: range | None) -> list[int]:
+    def _candidates(self, ports: range | None, owner: Hashable) -> list[int]:
+        # Its own first: whoever opens and closes all day holds few ports back from the others.
+        own = [port for port in self._left_by.get(owner, {}) if ports is None or port in ports][:OWN_MAX]
+        return own + self._others(ports)
+
+    def _others(self, ports: range | None) -> list[int]:
         if ports is None:
             return [0] * ATTEMPTS_MAX  # the kernel chooses; again where it chose one that somebody else has just left
         # A port is no secret; this only keeps users from getting the same one again and again.
@@ -69,4 +77,12 @@ class RelayPorts:
             port, (_, until_s) = next(iter(self._left.items()))
             if until_s > now_s:
                 return
-            del self._left[port]
+            self._release(port)
+
+    def _release(self, port: int) -> None:
+        entry = self._left.pop(port, None)
+        if entry is not None:
+            ports = self._left_by[entry[0]]
+            del ports[port]
+            if not ports:
+                del self._left_by[entry[0]]

@@ -7,7 +7,7 @@ to, policy asked for each destination, names resolved once and pinned.
 import errno
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal, TypeAlias
 
 import attrs
@@ -19,7 +19,11 @@ from trioproxy.protocol import Address, Command, Datagram, DatagramError, decode
 
 __all__ = ["Association", "AssociationSettings", "open_target_side"]
 
-BATCH_MAX = 64  # datagrams handled in one go before other tasks get their turn: some 2 ms
+BATCH_COST = 64  # what is handled in one go before other tasks get their turn: a datagram costs 1, some 20 us ...
+NEW_COST = 16  # ... and one to a new destination so much more
+NEW_AT_ONCE = 2_000.0  # new destinations; each leaves a record. A DHT node that starts asks some hundreds ...
+NEW_PER_S = 100.0  # ... and so many in a second from then on; whoever scans for peers wants more
+CLOSED_AT_ONCE = 100  # flows ended in one go
 WAITING_NAMES_MAX = 16  # names one association looks up at the same time
 WAITING_DATAGRAMS_MAX = 8  # kept for each of them; a client repeats what matters
 DATAGRAM_BYTES_MAX = 65_535
@@ -56,6 +60,7 @@ class _Destination:
     sockaddr: _SocketAddress
     header: bytes
     flow: Flow
+    rules: int
     sent_s: float = 0.0
 
 
@@ -134,6 +139,10 @@ class Association:
         self._nursery: trio.Nursery | None = None
         self._now_s = 0.0  # when the last datagrams came
         self._relayed = False  # whether one of them went on
+        self._budget = 0
+        self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
+        self._new_left = NEW_AT_ONCE
+        self._new_s = 0.0
 
     async def relay(self) -> Termination:
         """Relay until nothing has moved for `idle_s`.
@@ -148,27 +157,39 @@ class Association:
                 self._nursery.start_soon(self._receive, self._target_side, self._from_target)
         return Termination.IDLE
 
-    def judge_again(self) -> None:
-        """The rules have changed: forget every destination that is no longer permitted."""
-        for destination in list(self._destinations.values()):
-            request_port = destination.sockaddr[1]
-            verdict = self._judge(destination.name, destination.address, request_port, self._client_port)
-            if not isinstance(verdict, Permit):
-                self._forget(destination, Termination.REVOKED)
+    def judge_again(self) -> Iterator[None]:
+        """The rules have changed: from now on nothing passes by the old ones.
 
-    def close(self, termination: Termination) -> None:
-        """End every flow and close both sockets."""
+        Returns:
+            Each step judges one destination and forgets it if it is no longer permitted. There may be thousands, so
+            whoever goes through them lets others have their turn; a datagram does not wait for it.
+        """
+        self._rules += 1
+        return self._judge_all()
+
+    def _judge_all(self) -> Iterator[None]:
         for destination in list(self._destinations.values()):
-            self._forget(destination, termination)
+            if self._destinations.get(destination.key) is destination:
+                self._still_permitted(destination)
+            yield
+
+    async def close(self, termination: Termination) -> None:
+        """Close both sockets and end every flow, some at a time."""
         self._client_side.close()
         self._target_side.close()
+        for count, destination in enumerate(list(self._destinations.values()), start=1):
+            self._forget(destination, termination)
+            if count % CLOSED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _receive(self, sock: socket.socket, handle: Callable[[bytes, _SocketAddress], None]) -> None:
         view = memoryview(_receive_buffer)
         while True:
             await trio.lowlevel.wait_readable(sock)
             self._now_s = trio.current_time()
-            for _ in range(BATCH_MAX):
+            self._budget = BATCH_COST
+            while self._budget > 0:
+                self._budget -= 1
                 try:
                     size, sender = sock.recvfrom_into(_receive_buffer)
                 except BlockingIOError:
@@ -192,15 +213,19 @@ class Association:
         except DatagramError as exc:
             self._drop(exc.reason.value)
             return
-        self._client_port = sender[1]
+        if sender[1] != self._client_port:
+            self._client_port = sender[1]
+            self._rules += 1  # rules may name the client's port
         self._locked = self._settings.port_lock == "strict"
         key: _Key = (datagram.address.host, datagram.address.port)
         destination = self._destinations.get(key)
-        if destination is not None:
+        if destination is None:
+            self._first_to(key, datagram)
+        elif self._still_permitted(destination):
             self._destinations.move_to_end(key)
             self._send(destination, datagram.data)
         else:
-            self._first_to(key, datagram)
+            self._drop("denied")
 
     def _first_to(self, key: _Key, datagram: Datagram) -> None:
         try:
@@ -240,9 +265,19 @@ class Association:
             self._pinned.popitem(last=False)
         # Pinned while the association lives: a name that changes its address in the middle moves nothing.
         addresses = self._pinned.setdefault(name, addresses)
-        self._open(key, name, addresses, waiting)
+        destination = self._destinations.get(key)
+        if destination is None:
+            self._open(key, name, addresses, waiting)
+            return
+        for data in waiting:  # the name was pinned meanwhile, by another spelling of it
+            self._send(destination, data)
 
     def _open(self, key: _Key, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
+        self._budget -= NEW_COST
+        if not self._may_be_new():
+            for _ in waiting:
+                self._drop("destinations_limit")
+            return
         for address in addresses:
             verdict = self._judge(name, address, key[1], self._client_port)
             sockaddr = self._sockaddr(address, key[1])
@@ -253,6 +288,25 @@ class Association:
                 return
         for _ in waiting:
             self._drop("denied")
+
+    def _may_be_new(self) -> bool:
+        """Whether there may be another destination now; scanning for peers is slowed down, talking to many is not."""
+        passed_s, self._new_s = self._now_s - self._new_s, self._now_s
+        self._new_left = min(NEW_AT_ONCE, self._new_left + passed_s * NEW_PER_S)
+        if self._new_left < 1:
+            return False
+        self._new_left -= 1
+        return True
+
+    def _still_permitted(self, destination: _Destination) -> bool:
+        if destination.rules == self._rules:
+            return True
+        destination.rules = self._rules
+        port = destination.sockaddr[1]
+        if isinstance(self._judge(destination.name, destination.address, port, self._client_port), Permit):
+            return True
+        self._forget(destination, Termination.REVOKED)
+        return False
 
     def _sockaddr(self, address: IPAddress, port: int) -> _SocketAddress | None:
         """As the kernel will write it in answers, so that it can be looked up without parsing."""
@@ -269,7 +323,9 @@ class Association:
         flow = self._new_flow()
         flow.ask(Command.UDP_ASSOCIATE, key[0], key[1])
         flow.verdict = permit
-        destination = _Destination(key, name, address, sockaddr, encode_header(Address(address, key[1])), flow)
+        destination = _Destination(
+            key, name, address, sockaddr, encode_header(Address(address, key[1])), flow, self._rules
+        )
         self._destinations[key] = destination
         return destination
 
@@ -299,6 +355,9 @@ class Association:
         destination = self._contacted.get(sender)
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
             self._drop("stranger_target")
+            return
+        if not self._still_permitted(destination):
+            self._drop("denied")
             return
         try:
             self._client_side.sendto(destination.header + packet, (self._client_host, self._client_port))

@@ -24,7 +24,7 @@ class StoredRule:
     """
 
     id: int
-    text: str
+    text: str = attrs.field(validator=attrs.validators.instance_of(str))  # SQLite would let a hand store anything
 
 
 def listing_order(scope: Scope) -> tuple[bool, bool, str, int, str]:

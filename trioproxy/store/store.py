@@ -1,11 +1,13 @@
 """The store as the rest of trioproxy sees it."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from trioproxy.store.database import BUSY_TIMEOUT_S, Database, path_from_url
+from trioproxy.store.errors import StoreError
 from trioproxy.store.rules import Rules
 from trioproxy.store.snapshot import Snapshot
 from trioproxy.store.users import Users
@@ -70,7 +72,8 @@ class Store:
         Raises:
             StoreError: it cannot be read, or the file was removed or replaced: close this store and open it again.
         """
-        return self._database.revision()
+        with _written_by_us(self.path):
+            return self._database.revision()
 
     def snapshot(self) -> Snapshot:
         """Everything in one consistent reading.
@@ -78,9 +81,18 @@ class Store:
         Raises:
             StoreError: it cannot be read.
         """
-        with self._database.reading():
+        with _written_by_us(self.path), self._database.reading():
             return Snapshot(
                 revision=self.revision(),
                 users={(user.tenant, user.name): user for user in self.users.all()},
                 rules=self.rules.all(),
             )
+
+
+@contextmanager
+def _written_by_us(path: Path) -> Iterator[None]:
+    """SQLite keeps any type in any column: what a hand or a damaged backup put there is a store that cannot be read."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path}: holds something that trioproxy did not write ({type(error).__name__})") from error
