@@ -129,23 +129,26 @@ class Session:
 
     async def run(self) -> None:
         """Serve the client until its end, close everything, write the record. No exception leaves a session."""
-        termination, answer = Termination.INTERNAL_ERROR, b""
+        termination, answer, recorded = Termination.INTERNAL_ERROR, b"", False
         try:
             with self._scope:
                 termination, answer = await self._story()
             if self._scope.cancelled_caught:
                 termination, answer = self._why_ended, self._answer_when_ended()
+            self._finish(self.flow, termination)
+            recorded = True
             if answer:
                 with trio.CancelScope() as self._scope:  # the termination stands; ending it again hurries the client
                     await self._part(answer)
         except Exception:  # noqa: BLE001 - the only one: whatever is wrong with us ends one session and no more
-            termination = Termination.INTERNAL_ERROR
             self._services.counters["internal_error"] += 1
             get_log().exception("internal error", session=self.flow.session)
+            if not recorded:
+                termination = Termination.INTERNAL_ERROR
+                self._finish(self.flow, termination)
         finally:
             self._leave_handshake()
             self._close(termination, answered=bool(answer))
-            self._finish(self.flow, termination)
 
     async def _part(self, answer: bytes) -> None:
         source = source_key(self._client.address)
