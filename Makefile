@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
-.PHONY: help run test check fuzz bench docs wheel format clean debian-packages environment-run environment-test environment-dev node-packages
+.PHONY: help run test soak check fuzz bench docs wheel format clean debian-packages environment-run environment-test environment-dev node-packages
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -44,6 +44,9 @@ coverage:
 	$(TEST)/coverage report --fail-under=96
 	echo 'Protocol, policy and auth must be covered whole, lines and branches:'
 	$(TEST)/coverage report --include='$(PURE)' --fail-under=100
+
+soak: ## the same with the large numbers of the case list: 1 GiB relayed, 20,000 resets; some minutes
+	@TRIOPROXY_SOAK=1 $(MAKE) test ARGS="-o faulthandler_timeout=1800 tests/test_session_relay.py tests/test_session_connect.py"
 
 check: environment-dev wheel ## linters, formatting, types, layers, contents of the wheel
 	@failed=

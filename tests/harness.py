@@ -1,6 +1,7 @@
 """A real server on loopback for tests: real sockets, a real store, records kept in a list."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -19,8 +20,10 @@ from trioproxy.resolve import Lookup, system_lookup
 from trioproxy.server import Server
 from trioproxy.store import Store
 
-__all__ = ["Records", "Running", "config_for_tests", "running_server", "settle"]
+__all__ = ["SOAK", "Records", "Running", "config_for_tests", "running_server", "settle"]
 
+# `make soak` sets it: the numbers of the case list instead of those that fit into every run.
+SOAK = bool(os.environ.get("TRIOPROXY_SOAK"))
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.associations import Associated, associated, dropped, passes
-from tests.harness import config_for_tests, running_server
+from tests.harness import config_for_tests, running_server, settle
 from tests.socks_client import UDP_ASSOCIATE, logged_in, wrapped
 from tests.targets import free_port
 from tests.wires import PATIENCE_S, UdpSocket
@@ -199,6 +199,22 @@ async def test_any_port_of_the_client_where_the_listener_says_so(tmp_path: Path)
         await passes(Associated(client.control, second, client.relay), target)
         await passes(client, target)
         assert dropped(running, "stranger") == 1
+
+
+async def test_rules_about_the_clients_port_hold_for_every_port(tmp_path: Path) -> None:
+    """DESIGN section 3, `udp_port_lock = "ip"`: a destination opened from one port is judged again for another."""
+    config = config_for_tests(listener=({"udp_port_lock": "ip"},))
+    async with UdpSocket.open() as second, UdpSocket.open() as target:
+        async with running_server(tmp_path, config, rules={}) as running, logged_in(running.address) as control:
+            async with UdpSocket.open() as first:
+                running.add_rules({"user:alice": [f"udp:*({first.port})->*(*)"]})
+                await running.until_rules_hold()
+                answer = await control.ask(UDP_ASSOCIATE, "0.0.0.0", 0)
+                relay = (answer.host, answer.port)
+                await passes(Associated(control, first, relay), target)
+                await second.send(wrapped(target.host, target.port, b"from another port"), relay)
+                await settle(lambda: dropped(running, "denied") == 1)
+                await passes(Associated(control, first, relay), target)
 
 
 async def test_users_of_one_address_do_not_meet(tmp_path: Path) -> None:

@@ -123,6 +123,13 @@ def test_68_own_endpoints_speak_tcp() -> None:
     assert [part(floor, "192.0.2.1", 1080, protocol) for protocol in (UDP, BIND)] == [None, None]
 
 
+def test_68_servers_we_rely_on_are_closed_to_datagrams_too() -> None:
+    """Case 68: directories and name servers answer datagrams as well; who connects to a BIND is another matter."""
+    floor = Floor((), OWN)
+    assert [part(floor, "192.0.2.9", 636, protocol) for protocol in (UDP, BIND)] == [OWN_SERVER, None]
+    assert part(floor, "192.0.2.9", 637, UDP) is None
+
+
 @pytest.mark.parametrize("name", [None, "proxy.example.org", "localhost"])
 def test_68_no_rule_and_no_name_reaches_an_own_endpoint(name: str | None) -> None:
     """Case 68: by name or address, with everything allowed and the floor opened (CVE-2021-21382)."""
