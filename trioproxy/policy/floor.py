@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from ipaddress import ip_network
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 import attrs
 
@@ -98,3 +98,5 @@ class Floor:
                 return OWN_SERVER if (address, port) in self._own.endpoints else None
             case RuleProtocol.BIND:  # who connects to us is not reached by us
                 return None
+            case _:
+                assert_never(protocol)
