@@ -1,6 +1,8 @@
 """Starting the server: descriptors, logs, the store, the first user, and one clear line if something is in the way."""
 
 import resource
+import shutil
+import sys
 from pathlib import Path
 
 import trio
@@ -88,6 +90,13 @@ async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
         nursery.cancel_scope.cancel()
 
 
+def _program() -> str:
+    """How this program can be called again: it need not be where the shell looks."""
+    if shutil.which("trioproxy") is not None:
+        return "trioproxy"
+    return "python3 -m trioproxy" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+
+
 def _welcome(listening: list[str], first: FirstLogin | None, store_path: Path) -> None:
     say(f"trioproxy listens on {', '.join(listening)}; users and rules are in {store_path}")
     if first is None:
@@ -102,5 +111,5 @@ Try it from another terminal:
 
     curl -x socks5h://{first.name}:{first.password}@{listening[0]} https://example.org/
 
-`trioproxy user --help` and `trioproxy rule --help` tell how to go on. Ctrl-C stops the server."""
+`{_program()} user --help` and `{_program()} rule --help` tell how to go on. Ctrl-C stops the server."""
     say(*text.splitlines())
