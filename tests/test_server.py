@@ -19,7 +19,6 @@ from tests.targets import Origin, free_port
 from tests.wires import Ending, Wire
 from trioproxy.config import BackendTable, Config, SocketAddress
 from trioproxy.server import Server, StartError
-from trioproxy.session import Session
 from trioproxy.store import Store
 
 
@@ -65,14 +64,14 @@ async def test_backend_that_does_not_exist_stops_the_start(tmp_path: Path) -> No
 async def test_session_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: an exception of ours ends one session, with its traceback in the log; others go on."""
 
-    async def fail(_session: Session) -> None:
+    async def fail(*_: object) -> None:
         raise RuntimeError("a fault of ours")
 
     async with running_server(tmp_path) as running, Origin.open() as origin:
         async with logged_in(running.address) as other:
             assert (await other.ask(CONNECT, *origin.address)).code == 0
             with monkeypatch.context() as patched:
-                patched.setattr(Session, "_log_in", fail)
+                patched.setattr("trioproxy.session.log_in", fail)
                 async with connected(running.address) as unlucky:
                     await unlucky.send(b"\5\1\2")
                     assert (await unlucky.rest())[1] is Ending.RESET

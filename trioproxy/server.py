@@ -7,7 +7,6 @@ trio.run
 """
 
 import contextlib
-import signal
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -35,7 +34,7 @@ from trioproxy.services import Services
 from trioproxy.session import Session
 from trioproxy.store import Store
 
-__all__ = ["Server", "StartError", "obey_signals"]
+__all__ = ["Server", "StartError"]
 
 T = TypeVar("T")
 
@@ -382,19 +381,6 @@ class Server:
     def _end_sessions(self) -> None:
         for session in list(self._sessions.values()):
             session.end(Termination.DRAINED)
-
-
-async def obey_signals(server: Server) -> None:
-    """SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reloads; SIGUSR1 writes the counters to the log."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
-        async for number in signals:
-            match number:
-                case signal.SIGHUP:
-                    await server.reload()
-                case signal.SIGUSR1:
-                    get_log().info("counters", open_sessions=server.open_sessions, **server.all_counters())
-                case _:
-                    server.stop()
 
 
 def _open_all(settings: Sequence[Listener], dead_after_s: float) -> list[OpenListener]:

@@ -13,9 +13,8 @@ from typing import assert_never
 import attrs
 import trio
 
-from auth import Identity, Rejected, Rejection, Unavailable
 from auth.throttle import source_key
-from trioproxy.accounting import Flow, Termination, escaped
+from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
 from trioproxy.client import Client, Ended, address_of, reset_and_close
 from trioproxy.config import Listener
@@ -23,40 +22,22 @@ from trioproxy.dial import DialError, KeepAlive, dial, reply_for
 from trioproxy.judge import Judge
 from trioproxy.limits import Occupancy, keep_reserve
 from trioproxy.log import get_log
+from trioproxy.login import log_in
 from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol
 from trioproxy.protocol import (
     Address,
-    AuthenticationReply,
-    AuthenticationStatus,
     Command,
-    Greeting,
-    Method,
-    MethodSelection,
     Reply,
     ReplyMessage,
     Request,
-    UsernamePassword,
 )
 from trioproxy.relay import ORDERLY, Association, accept_target, egress_address, listen_for_target, relay_streams
 from trioproxy.services import Services
 
-__all__ = ["Session", "choose_method"]
+__all__ = ["Session"]
 
-FREE_REJECTIONS = frozenset({Rejection.PENALTY, Rejection.EMPTY_PASSWORD, Rejection.MALFORMED})
 CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
-
-
-def choose_method(offered: tuple[int, ...], *, anonymous: bool) -> Method:
-    """The method for a greeting: login wherever it is offered, none only where the listener allows it.
-
-    Never one that was not offered. GSSAPI is not spoken, and curl always offers it, so it must not be preferred.
-    """
-    if Method.USERNAME_PASSWORD in offered:
-        return Method.USERNAME_PASSWORD
-    if anonymous and Method.NO_AUTHENTICATION_REQUIRED in offered:
-        return Method.NO_AUTHENTICATION_REQUIRED
-    return Method.NO_ACCEPTABLE_METHODS
 
 
 class Session:
@@ -171,7 +152,7 @@ class Session:
     async def _serve(self) -> Termination:
         try:
             with trio.fail_after(self._services.limits.handshake_s):
-                identity = await self._log_in()
+                identity = await log_in(self._client, self._listener, self._services)
                 request = await self._client.next_message(Request)
         except trio.TooSlowError:
             self._services.counters["handshake_timeout"] += 1
@@ -195,55 +176,6 @@ class Session:
                 return await self._held(self._services.associations, partial(self._associate, request))
             case _:
                 assert_never(request.command)
-
-    async def _log_in(self) -> Identity:
-        greeting = await self._client.next_message(Greeting)
-        method = choose_method(greeting.methods, anonymous=self._listener().anonymous)
-        match method:
-            case Method.USERNAME_PASSWORD:
-                await self._client.send(MethodSelection(method))
-                return await self._check_password(await self._client.next_message(UsernamePassword))
-            case Method.NO_AUTHENTICATION_REQUIRED:
-                await self._client.send(MethodSelection(method))
-                return Identity(self._listener().tenant, user=None)
-            case _:
-                self._services.counters["no_acceptable_method"] += 1
-                raise Ended(Termination.NO_METHOD, answer=self._client.last_words(MethodSelection(method)))
-
-    async def _check_password(self, login: UsernamePassword) -> Identity:
-        realms = self._services.realms if self._listener().realms else None
-        answer = await self._client.while_it_stays(
-            partial(
-                self._services.authenticator.authenticate,
-                self._listener().tenant,
-                login.username,
-                login.password,
-                self._client.address,
-                realms,
-            )
-        )
-        match answer:
-            case Identity():
-                await self._client.send(AuthenticationReply(AuthenticationStatus.SUCCESS))
-                return answer
-            case Rejected():
-                termination, why = Termination.LOGIN_REJECTED, answer.reason.value
-            case Unavailable():
-                termination, why = Termination.LOGIN_UNAVAILABLE, answer.problem
-            case _:
-                assert_never(answer)
-        # At "info" only what costs the client something: the others could fill a disk.
-        free = isinstance(answer, Rejected) and answer.reason in FREE_REJECTIONS
-        log = get_log().debug if free else get_log().info
-        log(
-            termination.value,
-            tenant=self._listener().tenant,
-            user=escaped(login.username),
-            source=str(self._client.address),
-            why=why,
-        )
-        failure = AuthenticationReply(AuthenticationStatus.FAILURE)  # the same two octets whatever the reason
-        raise Ended(termination, answer=self._client.last_words(failure))
 
     # ---- CONNECT
 

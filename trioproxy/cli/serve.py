@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from trioproxy.config import Config
 from trioproxy.limits import raise_descriptor_limit
 from trioproxy.log import configure_log, get_log
 from trioproxy.resolve import forget_search_domains
-from trioproxy.server import Server, StartError, obey_signals
+from trioproxy.server import Server, StartError
 from trioproxy.store import Store, StoreError, login_problems
 
 __all__ = ["run_server"]
@@ -81,13 +82,26 @@ async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
     async with trio.open_nursery() as nursery:
         # The listeners first: whoever finds the port in use must not lose a password that is shown only once.
         listening = await nursery.start(server.run)
-        nursery.start_soon(obey_signals, server)
+        nursery.start_soon(_obey_signals, server)
         first = await trio.to_thread.run_sync(prepare, server.store_path, config) if may_be_first else None
         if first is not None:
             await server.until_read(first.revision)
         _welcome(listening, first, server.store_path)
         await server.stopped.wait()
         nursery.cancel_scope.cancel()
+
+
+async def _obey_signals(server: Server) -> None:
+    """SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reloads; SIGUSR1 writes the counters to the log."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
+        async for number in signals:
+            match number:
+                case signal.SIGHUP:
+                    await server.reload()
+                case signal.SIGUSR1:
+                    get_log().info("counters", open_sessions=server.open_sessions, **server.all_counters())
+                case _:
+                    server.stop()
 
 
 def _program() -> str:
