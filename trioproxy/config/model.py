@@ -200,7 +200,7 @@ class Limits:
     """Everything that can grow has a limit; reaching one is counted. Times are in seconds.
 
     Attributes:
-        unauthenticated_max: connections that have not logged in yet, in all.
+        unauthenticated_max: connections that have not logged in yet, in all; the oldest makes room for one more.
         unauthenticated_per_source_max: the same for one client address (IPv6: one /64).
         handshake_s: from accepting a connection to its complete request.
         sessions_per_user_max: sessions of one user at once; of one client address where clients need no login.
