@@ -3,15 +3,15 @@
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
 import trio
 
 from auth import Identity
+from tests.targets import black_hole
+from tests.wires import open_descriptors
 from trioproxy.dial import REPLIES, DialError, KeepAlive, dial, reply_for
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
 from trioproxy.protocol import Reply
@@ -33,36 +33,13 @@ async def connect(
     return await dial(permits, timeout_s=timeout_s, keep_alive=KEEP_ALIVE, descriptors_max=descriptors_max)
 
 
-def a_listening_socket(address: str = "127.0.0.1", port: int = 0, backlog: int = 16) -> socket.socket:
+def a_listening_socket(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
     """Somebody listens."""
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((address, port))
-    sock.listen(backlog)
+    sock.listen()
     return sock
-
-
-@asynccontextmanager
-async def a_black_hole(address: str = "127.0.0.2") -> AsyncIterator[int]:
-    """A port that answers no SYN: its accept queue is full."""
-    listening = a_listening_socket(address, backlog=0)
-    port: int = listening.getsockname()[1]
-    fillers = []
-    for _ in range(4):
-        filler = socket.socket()
-        filler.setblocking(False)
-        filler.connect_ex((address, port))
-        fillers.append(filler)
-    try:
-        yield port
-    finally:
-        for sock in (*fillers, listening):
-            sock.close()
-
-
-def open_descriptors() -> int:
-    """How many descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
@@ -90,7 +67,7 @@ async def test_case_20_refused() -> None:
 
 async def test_case_20_timeout_closes_what_it_opened() -> None:
     """Case 20: no answer: 04 after the time limit, and no descriptor stays behind."""
-    async with a_black_hole() as port:
+    async with black_hole("127.0.0.2") as port:
         before = open_descriptors()
         with pytest.raises(DialError) as told:
             await connect(permit("127.0.0.2", port), timeout_s=0.1)
@@ -100,7 +77,7 @@ async def test_case_20_timeout_closes_what_it_opened() -> None:
 
 async def test_case_21_second_candidate_after_the_first_is_silent() -> None:
     """Case 21: the first address is a black hole: the second is tried without waiting for it; one survives."""
-    async with a_black_hole() as port:
+    async with black_hole("127.0.0.2") as port:
         with a_listening_socket("127.0.0.1", port):
             before = open_descriptors()
             stream, permitted = await connect(permit("127.0.0.2", port), permit("127.0.0.1", port))
@@ -167,7 +144,7 @@ class FakeStream:
 
 async def test_cancelled_dial_leaves_nothing(nursery: trio.Nursery) -> None:
     """Case 19: the client has gone while its target is dialled: the attempt is closed."""
-    async with a_black_hole() as port:
+    async with black_hole("127.0.0.2") as port:
         before = open_descriptors()
         with trio.move_on_after(0.05) as scope:
             await connect(permit("127.0.0.2", port))
