@@ -1,7 +1,7 @@
 """The process: listeners, one task for each client, the watch over the store, reload and drain.
 
 trio.run
-+- background: resolver, store watcher, signals
++- background: resolver, store watcher, watch over unread senders
 |  +- sessions: one task per client (outlives the listeners while draining)
 |     +- accepting: one task per listening socket (left first on shutdown)
 """
