@@ -4,6 +4,28 @@ This package knows nothing of SOCKS, of Trio or of the store. Backends are synch
 threads.
 """
 
-from auth.backend import Answer, Backend, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth.backend import (
+    Answer,
+    Backend,
+    Cause,
+    Credentials,
+    EntryRules,
+    Identity,
+    Rejected,
+    Rejection,
+    Step,
+    Unavailable,
+)
 
-__all__ = ["Answer", "Backend", "Credentials", "Identity", "Rejected", "Rejection", "Unavailable"]
+__all__ = [
+    "Answer",
+    "Backend",
+    "Cause",
+    "Credentials",
+    "EntryRules",
+    "Identity",
+    "Rejected",
+    "Rejection",
+    "Step",
+    "Unavailable",
+]

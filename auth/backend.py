@@ -5,12 +5,41 @@ remembered, a dead directory is our problem, is never remembered and never lets 
 """
 
 import enum
+import math
 from datetime import datetime
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
-__all__ = ["Answer", "Backend", "Credentials", "Identity", "Rejected", "Rejection", "Unavailable"]
+__all__ = [
+    "Answer",
+    "Backend",
+    "Cause",
+    "Credentials",
+    "EntryRules",
+    "Identity",
+    "Rejected",
+    "Rejection",
+    "Step",
+    "Unavailable",
+]
+
+_NEVER_S: Final = -math.inf
+
+
+@attrs.frozen
+class EntryRules:
+    """Rules that a directory keeps with a user or with a group, as text: this package knows no grammar.
+
+    Attributes:
+        group: the canonical name of the group they belong to; None: the user's own.
+        entry: where they are written (a DN), for messages.
+        texts: in the order in which they are asked.
+    """
+
+    group: str | None
+    entry: str
+    texts: tuple[str, ...]
 
 
 @attrs.frozen
@@ -24,6 +53,9 @@ class Identity:
         backend: the name of the backend that answered; empty for a client without login.
         epoch: opaque; a live session whose user now has another epoch is over (its password changed, say).
         valid_until: aware; from then on the account is expired, also for an answer that was cached before.
+        member: whether the user is in the proxy group; one who is not, and was let in, has the global layer alone.
+        rules: what the backend itself says about the user and the groups; part of those layers.
+        verified_s: monotonic; when the backend was asked for this answer.
     """
 
     tenant: str
@@ -32,6 +64,9 @@ class Identity:
     backend: str = ""
     epoch: str = ""
     valid_until: datetime | None = None
+    member: bool = True
+    rules: tuple[EntryRules, ...] = ()
+    verified_s: float = attrs.field(default=_NEVER_S, eq=False)
 
 
 @attrs.frozen
@@ -72,14 +107,48 @@ class Rejected:
     reason: Rejection
 
 
+class Cause(enum.Enum):
+    """What kept a backend from telling; each has a counter."""
+
+    CONNECT = "it cannot be reached"
+    TLS = "its certificate or its TLS is not accepted"
+    TIMEOUT = "it does not answer in time"
+    PROTOCOL = "it does not speak the protocol"
+    REFUSED = "it refuses what we ask"
+    SERVICE_LOGIN = "it does not accept our own account"
+    AMBIGUOUS = "its answer has no clear meaning"
+    BUSY = "too many logins at once"
+    OTHER = "it failed"
+
+
 @attrs.frozen
 class Unavailable:
     """The backend could not tell. Refused, never cached, never counted as a wrong password."""
 
     problem: str
+    cause: Cause = Cause.OTHER
 
 
 Answer: TypeAlias = Identity | Rejected | Unavailable
+
+
+@attrs.frozen
+class Step:
+    """One thing a backend did on the way to an answer; shown by `trioproxy auth test`.
+
+    Attributes:
+        name: what was done, in a few words.
+        duration_s: how long it took.
+        detail: what came of it. Never a password.
+        advice: if it failed, the likely cause and what to change; empty if it did not.
+        failed: whether it did.
+    """
+
+    name: str
+    duration_s: float
+    detail: str = ""
+    advice: str = ""
+    failed: bool = False
 
 
 @runtime_checkable
@@ -87,7 +156,16 @@ class Backend(Protocol):
     """A source of users. Constructed from frozen settings without side effects, then `open`, use, `close`.
 
     All methods are synchronous, may block, and are called from worker threads, several at once.
+
+    Attributes:
+        in_flight_max: how many may be asked at once; None: it computes rather than waits, and shares the few threads
+            in which passwords are hashed.
+        revalidate_s: how often users with live sessions are looked up again; None: never, the server learns of changes
+            by other means or not at all.
     """
+
+    in_flight_max: int | None
+    revalidate_s: float | None
 
     def open(self) -> None:
         """Get ready. Raises `OSError` or `ValueError` if the backend cannot work as configured."""
@@ -95,6 +173,10 @@ class Backend(Protocol):
 
     def authenticate(self, credentials: Credentials) -> Answer:
         """Answer whose credentials these are. `Rejected(UNKNOWN_USER)` alone lets a chain ask the next backend."""
+        ...
+
+    def find(self, tenant: str, username: str) -> Answer:
+        """Answer who this user is by now, without a password: for live sessions, and for explanations of rules."""
         ...
 
     def close(self) -> None:

@@ -1,19 +1,35 @@
 """Several backends asked as one: the first that knows the user decides, and nobody's password travels further."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 
 import attrs
 
 from auth.backend import Answer, Backend, Credentials, Identity, Rejected, Rejection, Unavailable
-from auth.names import canonical_group
+from auth.membership import Membership
 from auth.passwords import DEFAULT_PASSWORDS, Passwords
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "Question"]
+
+
+@attrs.frozen
+class Question:
+    """What has to be asked next; it blocks, so whoever owns the threads asks it.
+
+    Attributes:
+        backend: the name of the backend; empty for work of our own.
+        in_flight_max: how many of the backend's questions may be under way at once; None: it hashes.
+        ask: asks it.
+    """
+
+    backend: str
+    in_flight_max: int | None
+    ask: Callable[[], Answer]
 
 
 class Chain:
-    """The backends of one tenant in their order, and the group that may use the proxy.
+    """The backends of one tenant in their order, and who of their users may use the proxy.
 
     It believes no backend blindly: an answer that is not one of the three, that names another user or tenant than was
     asked about, or an exception, is `Unavailable`. (A pooler once let unknown users in as its own service account, and
@@ -21,30 +37,34 @@ class Chain:
 
     Args:
         backends: each with its name in the configuration.
-        proxy_group: whoever is not a member may not log in.
+        membership: who may use the proxy; a plain name is that of the group.
         passwords: pays for the look-up of unknown users.
+        fall_through: a backend that could not tell does not end the search. The password then travels to the next.
 
     Raises:
-        ValueError: `proxy_group` is no group name, or two backends have one name.
+        ValueError: the proxy group is no group name, or two backends have one name.
     """
 
     def __init__(
         self,
         backends: Sequence[tuple[str, Backend]],
-        proxy_group: str,
+        membership: Membership | str,
         passwords: Passwords = DEFAULT_PASSWORDS,
+        *,
+        fall_through: bool = False,
     ) -> None:
         names = [name for name, _ in backends]
         if len(set(names)) != len(names):
             raise ValueError("a backend is named twice in one chain")
-        self._backends = tuple(backends)
-        self._proxy_group = canonical_group(proxy_group)
+        self.backends = dict(backends)
+        self.membership = Membership(membership) if isinstance(membership, str) else membership
         self._passwords = passwords
+        self._fall_through = fall_through
 
     @property
     def label(self) -> str:
         """Tells this chain from another of the same tenant, as part of a cache key."""
-        return "\0".join((self._proxy_group, *(name for name, _ in self._backends)))
+        return "\0".join((self.membership.proxy_group, *self.backends))
 
     def open(self) -> None:
         """Open every backend; if one cannot, those already open are closed again.
@@ -54,7 +74,7 @@ class Chain:
             ValueError: a backend cannot work as configured.
         """
         with contextlib.ExitStack() as undo:
-            for _, backend in self._backends:
+            for backend in self.backends.values():
                 backend.open()
                 undo.callback(backend.close)
             undo.pop_all()
@@ -62,39 +82,79 @@ class Chain:
     def close(self) -> None:
         """Close every backend, the last first, also if one of them fails to."""
         with contextlib.ExitStack() as closing:
-            for _, backend in self._backends:
+            for backend in self.backends.values():
                 closing.callback(backend.close)
 
-    def authenticate(self, credentials: Credentials) -> Answer:
-        """Ask one after the other. Blocks.
+    def questions(self, credentials: Credentials) -> Generator[Question, Answer, Answer]:
+        """What to ask one after the other; send each answer back in. Returns the answer of the chain.
 
-        Only `Rejected(UNKNOWN_USER)` goes on to the next backend. A backend that could not tell ends the search: asking
-        on would hand a password meant for one directory to another. Unknown everywhere costs as much as a wrong
-        password.
+        Only `Rejected(UNKNOWN_USER)` goes on to the next backend. A backend that could not tell ends the search, unless
+        `fall_through` says otherwise: asking on would hand a password meant for one directory to another. Unknown
+        everywhere costs as much as a wrong password.
         """
-        for name, backend in self._backends:
-            answer = _ask(name, backend, credentials)
+        problem: Unavailable | None = None
+        for name, backend in self.backends.items():
+            answer = yield Question(name, backend.in_flight_max, partial(self._authenticate, name, credentials))
             match answer:
                 case Rejected(Rejection.UNKNOWN_USER):
                     continue
-                case Identity():
-                    return self._admit(name, answer, credentials)
+                case Unavailable() if self._fall_through:
+                    problem = problem or answer
                 case _:
                     return answer
-        self._passwords.waste(credentials.password)
+        return (yield Question("", None, partial(self._waste, credentials, problem)))
+
+    def authenticate(self, credentials: Credentials) -> Answer:
+        """Ask one after the other, here and now. Blocks."""
+        questions = self.questions(credentials)
+        question = next(questions)
+        while True:
+            try:
+                question = questions.send(question.ask())
+            except StopIteration as done:
+                answer: Answer = done.value
+                return answer
+
+    def find(self, tenant: str, username: str, backend: str | None = None) -> Answer:
+        """Who this user is by now, without a password. Blocks.
+
+        Args:
+            tenant: whose chain this is.
+            username: canonical.
+            backend: ask this one alone; None: the first that knows the user.
+        """
+        names = self.backends if backend is None else (backend,)
+        for name in names:
+            answer = self._find(name, tenant, username)
+            if answer != Rejected(Rejection.UNKNOWN_USER):
+                return answer
         return Rejected(Rejection.UNKNOWN_USER)
 
-    def _admit(self, name: str, identity: Identity, credentials: Credentials) -> Answer:
-        if (identity.tenant, identity.user) != (credentials.tenant, credentials.username):
+    def _authenticate(self, name: str, credentials: Credentials) -> Answer:
+        answer = _ask(name, partial(self.backends[name].authenticate, credentials))
+        return self._admit(name, answer, credentials.tenant, credentials.username)
+
+    def _find(self, name: str, tenant: str, username: str) -> Answer:
+        if name not in self.backends:
+            return Rejected(Rejection.UNKNOWN_USER)  # of a backend that this tenant has no more
+        return self._admit(name, _ask(name, partial(self.backends[name].find, tenant, username)), tenant, username)
+
+    def _waste(self, credentials: Credentials, problem: Unavailable | None) -> Answer:
+        self._passwords.waste(credentials.password)
+        return problem or Rejected(Rejection.UNKNOWN_USER)
+
+    def _admit(self, name: str, answer: Answer, tenant: str, username: str) -> Answer:
+        if not isinstance(answer, Identity):
+            return answer
+        if (answer.tenant, answer.user) != (tenant, username):
             return Unavailable(f"backend {name} answered for another user than it was asked about")
-        if self._proxy_group not in identity.groups:
-            return Rejected(Rejection.NOT_A_MEMBER)
-        return attrs.evolve(identity, backend=name)
+        admitted = self.membership.admit(answer)
+        return Rejected(Rejection.NOT_A_MEMBER) if admitted is None else attrs.evolve(admitted, backend=name)
 
 
-def _ask(name: str, backend: Backend, credentials: Credentials) -> Answer:
+def _ask(name: str, ask: Callable[[], object]) -> Answer:
     try:
-        answer: object = backend.authenticate(credentials)
+        answer = ask()
     except Exception as error:  # noqa: BLE001 - a backend may be anybody's code, and its failure must let nobody in
         # The type alone: the text of a stranger's exception may hold the password.
         return Unavailable(f"backend {name} failed: {type(error).__name__}")

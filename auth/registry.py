@@ -110,7 +110,10 @@ def _load(name: str, entry_point: EntryPoint) -> type:
 def _missing(loaded: Any) -> list[str]:  # noqa: ANN401 - whatever a plug-in's entry point names
     if not isinstance(loaded, type):
         return ["class"]
-    missing = [f"method {name}" for name in ("open", "authenticate", "close") if not callable(getattr(loaded, name, 0))]
+    missing = [
+        f"method {name}" for name in ("open", "authenticate", "find", "close") if not callable(getattr(loaded, name, 0))
+    ]
+    missing += [f"attribute {name}" for name in ("in_flight_max", "revalidate_s") if not hasattr(loaded, name)]
     settings_type = getattr(loaded, "settings_type", None)
     if not (isinstance(settings_type, type) and attrs.has(settings_type)):
         missing.append("attrs class settings_type")

@@ -41,6 +41,9 @@ class CountingPasswords(Passwords):
 class FakeBackend:
     """Answers as it is told, and remembers what it was asked."""
 
+    in_flight_max: int | None = None
+    revalidate_s: float | None = None
+
     def __init__(self, answer: Callable[[Credentials], Answer] | Answer = UNKNOWN) -> None:
         self._answer = answer
         self.asked: list[Credentials] = []
@@ -55,6 +58,10 @@ class FakeBackend:
         """Say what was agreed."""
         self.asked.append(credentials)
         return self._answer(credentials) if callable(self._answer) else self._answer
+
+    def find(self, tenant: str, username: str) -> Answer:
+        """The same without a password."""
+        return self.authenticate(Credentials(tenant=tenant, username=username, password=""))
 
     def close(self) -> None:
         """Count."""

@@ -59,7 +59,15 @@ class NoClose:
     """A plug-in without an end."""
 
     settings_type: ClassVar[type] = PluginSettings
-    open = authenticate = PluginBackend.open
+    in_flight_max = revalidate_s = None
+    open = authenticate = find = PluginBackend.open
+
+
+class NoFind:
+    """A plug-in from before live sessions were looked after."""
+
+    settings_type: ClassVar[type] = PluginSettings
+    open = authenticate = close = PluginBackend.open
 
 
 class NoSettings(FakeBackend):
@@ -77,7 +85,9 @@ def entry(name: str, value: str) -> EntryPoint:
 def plugins(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     """The entry points that are installed, for this test; a module `plugin_module` to point them to."""
     module = ModuleType("plugin_module")
-    vars(module).update(Good=PluginBackend, NoClose=NoClose, NoSettings=NoSettings, function=lambda: None)
+    vars(module).update(
+        Good=PluginBackend, NoClose=NoClose, NoFind=NoFind, NoSettings=NoSettings, function=lambda: None
+    )
     monkeypatch.setitem(sys.modules, "plugin_module", module)
     installed = [entry("good", "plugin_module:Good")]
 
@@ -156,6 +166,10 @@ def test_unknown_kind(plugins: list[EntryPoint]) -> None:
         ("plugin_module:NoSuchClass", "cannot be loaded: AttributeError"),
         ("plugin_module:function", "is no backend: it has no class"),
         ("plugin_module:NoClose", "is no backend: it has no method close"),
+        (
+            "plugin_module:NoFind",
+            "is no backend: it has no method find, attribute in_flight_max, attribute revalidate_s",
+        ),
         ("plugin_module:NoSettings", "is no backend: it has no attrs class settings_type"),
     ],
 )
