@@ -156,16 +156,17 @@ class Backend(Protocol):
     """A source of users. Constructed from frozen settings without side effects, then `open`, use, `close`.
 
     All methods are synchronous, may block, and are called from worker threads, several at once.
-
-    Attributes:
-        in_flight_max: how many may be asked at once; None: it computes rather than waits, and shares the few threads
-            in which passwords are hashed.
-        revalidate_s: how often users with live sessions are looked up again; None: never, the server learns of changes
-            by other means or not at all.
     """
 
-    in_flight_max: int | None
-    revalidate_s: float | None
+    @property
+    def in_flight_max(self) -> int | None:
+        """How many may be asked at once; None: it computes rather than waits, and shares the threads of hashing."""
+        ...
+
+    @property
+    def revalidate_s(self) -> float | None:
+        """How often users with live sessions are looked up again; None: never, changes are known by other means."""
+        ...
 
     def open(self) -> None:
         """Get ready. Raises `OSError` or `ValueError` if the backend cannot work as configured."""
