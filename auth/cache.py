@@ -11,14 +11,26 @@ import math
 import secrets
 from collections import defaultdict
 from typing import Final
+from weakref import WeakValueDictionary
 
 import attrs
 
 from auth.backend import Credentials, Identity
 
-__all__ = ["ResultCache"]
+__all__ = ["Generation", "ResultCache"]
 
 _KEY_BYTES: Final = 32  # as many as the digest has
+
+
+@attrs.define(eq=False)
+class Generation:
+    """The time between two changes to one user.
+
+    Attributes:
+        over: something has changed since; what was asked before may hold no longer.
+    """
+
+    over: bool = False
 
 
 @attrs.frozen
@@ -30,8 +42,9 @@ class _Entry:
 class ResultCache:
     """Credentials, unreadable, to the identity they proved. For one thread; time comes in as `now_s`.
 
-    A caller takes `generation()` before it asks the backends and hands it to `put`: an answer from before a change is
-    not kept. Revocations therefore hold at once where the change is known, and after `ttl_s` at the latest elsewhere.
+    A caller takes the user's `generation` before it asks the backends and hands it to `put`: an answer from before a
+    change is not kept. Revocations therefore hold at once where the change is known, and after `ttl_s` at the latest
+    elsewhere. Changes to other users overtake nobody: whoever binds to a directory cannot simply bind once more.
 
     Args:
         ttl_s: how long an acceptance holds.
@@ -45,7 +58,8 @@ class ResultCache:
         self._key = secrets.token_bytes(_KEY_BYTES) if key is None else key
         self._entries: dict[bytes, _Entry] = {}  # oldest first
         self._keys_of: defaultdict[tuple[str, str | None], set[bytes]] = defaultdict(set)
-        self._generation = 0
+        # Of users who are being asked about right now: nobody else's can be overtaken, and so the table stays small.
+        self._generations: WeakValueDictionary[tuple[str, str], Generation] = WeakValueDictionary()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -66,9 +80,12 @@ class ResultCache:
             digest.update(len(encoded).to_bytes(8, "big") + encoded)
         return digest.digest()
 
-    def generation(self) -> int:
-        """A number that every change to a user raises."""
-        return self._generation
+    def generation(self, tenant: str, name: str) -> Generation:
+        """The one that this user lives in; it says itself when it is over."""
+        generation = self._generations.get((tenant, name))
+        if generation is None:
+            generation = self._generations[tenant, name] = Generation()
+        return generation
 
     def get(self, key: bytes, now_s: float) -> Identity | None:
         """The identity proved under this key, if that still holds."""
@@ -80,18 +97,20 @@ class ResultCache:
             return None
         return entry.identity
 
-    def put(self, key: bytes, identity: Identity, generation: int, now_s: float, lifetime_s: float = math.inf) -> None:
-        """Remember an acceptance, unless something changed since `generation` or it holds no longer.
+    def put(
+        self, key: bytes, identity: Identity, generation: Generation, now_s: float, lifetime_s: float = math.inf
+    ) -> None:
+        """Remember an acceptance, unless the user has changed since or it holds no longer.
 
         Args:
             key: from `key`.
             identity: what the backends answered.
-            generation: from `generation`, taken before they were asked.
+            generation: of its user, taken before they were asked.
             now_s: monotonic.
             lifetime_s: how long the account itself is still valid.
         """
         holds_s = min(self._ttl_s, lifetime_s)
-        if generation != self._generation or holds_s <= 0:
+        if generation.over or holds_s <= 0:
             return
         if key in self._entries:
             self._remove(key)
@@ -100,15 +119,34 @@ class ResultCache:
         self._entries[key] = _Entry(identity, now_s + holds_s)
         self._keys_of[identity.tenant, identity.user].add(key)
 
+    def confirm(self, identity: Identity) -> None:
+        """The user was looked up without a password: what is remembered and still holds is as young as that.
+
+        It is remembered no longer for it, as nobody asked about the password. What is older and says something else
+        goes; what is younger, or comes from another backend, stays as it is.
+        """
+        for key in tuple(self._keys_of.get((identity.tenant, identity.user), ())):
+            entry = self._entries[key]
+            if entry.identity.backend != identity.backend or entry.identity.verified_s > identity.verified_s:
+                continue
+            if entry.identity == identity:
+                self._entries[key] = attrs.evolve(entry, identity=identity)
+            else:
+                self._remove(key)
+
     def drop_user(self, tenant: str, name: str) -> None:
         """Something about this user changed: forget what is known, and what is being asked right now."""
-        self._generation += 1
+        generation = self._generations.pop((tenant, name), None)
+        if generation is not None:
+            generation.over = True
         for key in tuple(self._keys_of.get((tenant, name), ())):
             self._remove(key)
 
     def clear(self) -> None:
         """Anything may have changed."""
-        self._generation += 1
+        for generation in self._generations.values():
+            generation.over = True
+        self._generations.clear()
         self._entries.clear()
         self._keys_of.clear()
 

@@ -5,6 +5,7 @@ settings and a `BackendContext`. Any installed distribution offers one through t
 """
 
 import difflib
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, get_origin
@@ -13,14 +14,15 @@ import attrs
 import cattrs
 
 from auth.backend import Backend
-from auth.local import BackendContext, LocalBackend
+from auth.local import BackendContext
 
 __all__ = ["ENTRY_POINT_GROUP", "BackendError", "build", "find_backend_types"]
 
 ENTRY_POINT_GROUP: Final = "trioproxy.auth"
 
-# There without any entry point, so that a source tree works; no plug-in may take the place of one of these.
-_BUILT_IN: Final[dict[str, type]] = {"local": LocalBackend}
+# There without any entry point, so that a source tree works; no plug-in may take the place of one of these. Loaded when
+# they are used: ldap3 takes a tenth of a second, which not every command of the command line should cost.
+_BUILT_IN: Final = {"local": "auth.local:LocalBackend", "ldap": "auth.ldap:LdapBackend"}
 
 _TOML_NAMES: Final[dict[type, str]] = {str: "a string", int: "an integer", bool: "true or false", float: "a number"}
 
@@ -48,7 +50,7 @@ def find_backend_types() -> dict[str, type]:
         BackendError: a plug-in cannot be loaded, or does not fit the interface.
     """
     plugins = _plugins()
-    return _BUILT_IN | {name: _load(name, plugins[name]) for name in plugins}
+    return {name: _load_built_in(name) for name in _BUILT_IN} | {name: _load(name, plugins[name]) for name in plugins}
 
 
 def build(name: str, type_name: str, table: Mapping[str, object], context: BackendContext) -> Backend:
@@ -66,11 +68,11 @@ def build(name: str, type_name: str, table: Mapping[str, object], context: Backe
     plugins = _plugins()
     backend_type: Any
     if type_name in _BUILT_IN:
-        backend_type = _BUILT_IN[type_name]
+        backend_type = _load_built_in(type_name)
     elif type_name in plugins:
         backend_type = _load(type_name, plugins[type_name])
     else:
-        known = ", ".join(sorted(_BUILT_IN | plugins))
+        known = ", ".join(sorted({*_BUILT_IN, *plugins}))
         raise BackendError(f"auth.{name}.type: there is no backend {type_name!r}; installed are {known}")
     settings = _structure(name, {key: table[key] for key in table if key != "type"}, backend_type.settings_type)
     try:
@@ -87,12 +89,17 @@ def _plugins() -> dict[str, EntryPoint]:
         other = found.setdefault(entry_point.name, entry_point)
         if other.value != entry_point.value:
             raise BackendError(f"two plug-ins offer {entry_point.name!r}: {other.value} and {entry_point.value}")
-    for name, backend_type in _BUILT_IN.items():
+    for name, built_in in _BUILT_IN.items():
         shadow = found.pop(name, None)
-        built_in = f"{backend_type.__module__}:{backend_type.__qualname__}"
         if shadow is not None and shadow.value != built_in:
             raise BackendError(f"{shadow.value} offers {name!r}, which is built in")
     return found
+
+
+def _load_built_in(name: str) -> type:
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    backend_type: type = getattr(importlib.import_module(module), attribute)
+    return backend_type
 
 
 def _load(name: str, entry_point: EntryPoint) -> type:

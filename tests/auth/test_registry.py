@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from auth import Backend, registry
+from auth.ldap import LdapBackend
 from auth.local import BackendContext, LocalBackend
 from auth.registry import BackendError, build, find_backend_types
 from tests.auth.doubles import FakeBackend, context_of, credentials, local_user
@@ -116,7 +117,7 @@ def problems_of(table: dict[str, object], kind: str = "good") -> tuple[str, ...]
 def test_local_is_always_there(plugins: list[EntryPoint], also_installed: list[EntryPoint]) -> None:
     """In a source tree, where nothing is installed, and in an installation, where its entry point is."""
     plugins[:] = also_installed
-    assert {"local": LocalBackend} == find_backend_types()
+    assert {"local": LocalBackend, "ldap": LdapBackend} == find_backend_types()
     backend = build("local", "local", {}, context_of([local_user()]))
     assert isinstance(backend, LocalBackend)
     assert backend.authenticate(credentials()) is not None
@@ -124,7 +125,7 @@ def test_local_is_always_there(plugins: list[EntryPoint], also_installed: list[E
 
 def test_plugin_is_found_and_built(plugins: list[EntryPoint]) -> None:
     """A plug-in gets its settings and what the server lends it; its `type` is no setting; nothing is opened yet."""
-    assert {"local": LocalBackend, "good": PluginBackend} == find_backend_types()
+    assert {"local": LocalBackend, "ldap": LdapBackend, "good": PluginBackend} == find_backend_types()
     table = {
         "type": "good",
         "urls": ["a", "b"],
@@ -155,7 +156,7 @@ def test_unknown_kind(plugins: list[EntryPoint]) -> None:
     """The message lists what there is, without loading it."""
     plugins.append(entry("broken", "no_such_module:Backend"))
     assert problems_of({}, "ldpa") == (
-        "auth.campus.type: there is no backend 'ldpa'; installed are broken, good, local",
+        "auth.campus.type: there is no backend 'ldpa'; installed are broken, good, ldap, local",
     )
 
 

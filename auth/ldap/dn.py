@@ -1,0 +1,87 @@
+"""Distinguished names that can be compared: whether two mean the same entry, and what lies below what."""
+
+import re
+import unicodedata
+from typing import Final, Self
+
+import attrs
+from ldap3.core.exceptions import LDAPExceptionError
+from ldap3.utils.dn import parse_dn
+
+from auth.backend import Cause
+from auth.ldap.failure import DirectoryError
+
+__all__ = ["DN", "answered_dn", "escaped_in_dn"]
+
+_ESCAPED: Final = re.compile(rb"\\([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
+_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
+_DN_LENGTH_MAX: Final = 4096  # the parser takes quadratic time; no real name has a tenth of that
+
+
+@attrs.frozen
+class DN:
+    """A distinguished name (RFC 4514).
+
+    Two are equal if they differ in case, in spacing or in how they are escaped only. Attribute types are compared as
+    they are written: an OID in place of `cn` makes them differ, which refuses too much and never too little.
+
+    Attributes:
+        text: as the directory wrote it.
+    """
+
+    text: str = attrs.field(eq=False)
+    _parts: tuple[frozenset[tuple[str, str]], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a name.
+
+        Raises:
+            ValueError: it is none, or empty: a bind with an empty name is an anonymous one (RFC 4513 section 5.1).
+        """
+        if not 0 < len(text) <= _DN_LENGTH_MAX:
+            raise ValueError(f"a distinguished name has 1 to {_DN_LENGTH_MAX} characters")
+        try:
+            pieces = parse_dn(text, strip=True)
+        except (LDAPExceptionError, IndexError) as error:
+            raise ValueError(f"{text!r} is no distinguished name: {error}") from None
+        parts: list[frozenset[tuple[str, str]]] = []
+        together: list[tuple[str, str]] = []
+        for kind, value, separator in pieces:
+            together.append((kind.lower(), _compared(value)))
+            if separator != "+":
+                parts.append(frozenset(together))
+                together = []
+        return cls(text, tuple(parts))
+
+    def is_below(self, base: "DN") -> bool:
+        """Whether the entry is `base` itself or lies somewhere below it."""
+        return self._parts[-len(base._parts) :] == base._parts  # noqa: SLF001 - another of the same class
+
+    def value_of(self, kind: str) -> str | None:
+        """What the name's first component says for an attribute (lower case), as `cn=staff,ou=groups` does for `cn`."""
+        return dict(self._parts[0]).get(kind.lower())
+
+
+def answered_dn(name: str | bytes) -> DN:
+    """A name that a directory gave us.
+
+    Raises:
+        DirectoryError: it is none.
+    """
+    try:
+        return DN.parse(name if isinstance(name, str) else name.decode())
+    except ValueError as error:
+        raise DirectoryError(f"it names an entry that can be none: {error}", Cause.PROTOCOL) from None
+
+
+def escaped_in_dn(value: str) -> str:
+    """A value as it may stand in a distinguished name (RFC 4514 section 2.4)."""
+    return "".join(chr(octet) if octet in _PLAIN else f"\\{octet:02x}" for octet in value.encode())
+
+
+def _compared(value: str) -> str:
+    """The value of an attribute as caseIgnoreMatch compares it (RFC 4518): neither case nor spaces count."""
+    raw = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else found[2], value.encode())
+    text = raw.decode(errors="surrogateescape")
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower()).split())
