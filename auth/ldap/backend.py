@@ -153,8 +153,9 @@ class LdapBackend:
     def _search(self, server: Server, username: str, deadline: Deadline) -> Person | None:
         """The one entry that has this name."""
         text = self._profile.user_filter.replace("{username}", escaped(username))
-        with self._watch.step("search") as note:
-            entries = self._look(server, Search(self._settings.user_base, text, self._attributes, _AMBIGUOUS), deadline)
+        search = Search(self._settings.user_base, text, self._attributes, _AMBIGUOUS)
+        with self._servers.service(server, deadline) as connection, self._watch.step("search") as note:
+            entries = self._look(search, connection=connection, deadline=deadline)
             where = f"{text} below {self._settings.user_base}"
             if len(entries) > 1:
                 raise DirectoryError(
@@ -228,9 +229,9 @@ class LdapBackend:
 
     def _read_again(self, server: Server, person: Person, credentials: Credentials, deadline: Deadline) -> Answer:
         """The entry as it is now that the password is known to be right."""
-        with self._watch.step("read again") as note:
-            search = Search(person.entry.dn, "(objectClass=*)", self._attributes, 1, subtree=False)
-            entries = self._look(server, search, deadline, may_be_missing=True)
+        search = Search(person.entry.dn, "(objectClass=*)", self._attributes, 1, subtree=False)
+        with self._servers.service(server, deadline) as connection, self._watch.step("read again") as note:
+            entries = self._look(search, connection=connection, deadline=deadline, may_be_missing=True)
             if not entries:
                 note.detail, note.failed = "it has gone", True
                 return Rejected(Rejection.DISABLED)
@@ -251,8 +252,9 @@ class LdapBackend:
             )
         if status.refusal is not None:
             return Rejected(status.refusal)
-        with self._watch.step("groups") as note:
-            groups = self._groups.find(person.entry, person.username, partial(self._look, server, deadline=deadline))
+        with self._servers.service(server, deadline) as connection, self._watch.step("groups") as note:
+            look = partial(self._look, connection=connection, deadline=deadline)
+            groups = self._groups.find(person.entry, person.username, look)
             own = rules_of(person.entry, self._settings.rules_attribute, None)
             note.detail = ", ".join(sorted(groups.names)) or "none"
             if groups.passed_over:
@@ -277,10 +279,10 @@ class LdapBackend:
         return status_of(entry, self._profile.status_attributes, self._context.now())
 
     def _look(
-        self, server: Server, search: Search, deadline: Deadline, *, may_be_missing: bool = False
+        self, search: Search, *, connection: Connection, deadline: Deadline, may_be_missing: bool = False
     ) -> Sequence[Entry]:
         """Search, and take a plain answer only."""
-        found = self._servers.search(server, search, deadline)
+        found = connection.search(search, deadline.within(self._settings.answer_s))
         if found.references and self._profile.search_references == "refuse":
             raise DirectoryError(
                 "it refers us to another directory, which we do not follow",

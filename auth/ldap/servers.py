@@ -5,6 +5,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -12,10 +13,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from auth.backend import Cause
-from auth.ldap.connection import Connection, Found
+from auth.ldap.connection import Connection
 from auth.ldap.deadline import Deadline
 from auth.ldap.failure import DirectoryError
-from auth.ldap.messages import BUSY_CODES, ResultCode, Search
+from auth.ldap.messages import BUSY_CODES, ResultCode
 from auth.ldap.settings import LdapSettings
 from auth.ldap.transport import Certificates, Host, connect
 from auth.ldap.watch import Watch
@@ -25,6 +26,7 @@ __all__ = ["Server", "Servers", "read_secret"]
 T = TypeVar("T")
 
 _IDLE_S: Final = 240.0  # firewalls and directories drop connections idle for 5 to 15 minutes, often without a word
+_QUIET_S: Final = 60.0  # after a rush of logins the connections it needed are closed one by one
 _SECRET_BYTES_MAX: Final = 4096
 _FILE_ADVICE: Final = "bind_password_file must hold the password of bind_dn, owned by this user: chmod 600"
 
@@ -56,20 +58,23 @@ class Server:
                 return connection
             connection.abandon()
 
-    def give_back(self, connection: Connection, maximum: int) -> None:
-        """Keep it for the next one, if there is room."""
+    def give_back(self, connection: Connection, quiet_max: int) -> None:
+        """Keep it for the next one. When it has been quiet, more than `quiet_max` are too many."""
+        now_s = time.monotonic()
         with self._lock:
-            if len(self._idle) < maximum:
-                self._idle.append((connection, time.monotonic()))
+            self._idle.append((connection, now_s))
+            oldest, since_s = self._idle[0]
+            if len(self._idle) <= quiet_max or now_s - since_s < _QUIET_S:
                 return
-        connection.close()
+            del self._idle[0]
+        oldest.close()
 
     def forget(self) -> None:
         """Close what is kept: it was made to a server that has gone since."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection, _ in idle:
-            connection.close()
+            connection.abandon()
 
 
 class Servers:
@@ -100,6 +105,8 @@ class Servers:
                 read_secret(self._settings.bind_password_file)
         except DirectoryError as error:
             raise OSError(f"{error.problem}; {error.advice}") from None
+        for server in self.all:
+            server.host.look_up()  # whoever must not reach them is told apart by their addresses
 
     def close(self) -> None:
         """Close every connection kept; one that is in use is closed when it comes back."""
@@ -119,7 +126,7 @@ class Servers:
         failures: list[DirectoryError] = []
         for server in self._in_order():
             try:
-                return question(server)
+                return self._ask(server, question)
             except DirectoryError as error:
                 if error.cause in (Cause.AMBIGUOUS, Cause.REFUSED, Cause.SERVICE_LOGIN):
                     raise
@@ -156,37 +163,40 @@ class Servers:
             raise
         return connection
 
-    def search(self, server: Server, search: Search, deadline: Deadline) -> Found:
-        """Search with our own account, over a connection that is kept or a new one.
+    @contextmanager
+    def service(self, server: Server, deadline: Deadline) -> Iterator[Connection]:
+        """A connection of our own account, one that was kept or a new one; kept again if all goes well.
 
         Raises:
-            DirectoryError: no answer.
+            DirectoryError: none is to be had.
         """
-        answering = deadline.within(self._settings.answer_s)
         connection = server.take()
-        if connection is not None:
-            try:
-                return self._search_over(connection, server, search, answering)
-            except DirectoryError as error:
-                if error.cause is not Cause.CONNECT:
-                    raise
-                server.forget()  # it restarted; a new connection will tell
-        return self._search_over(
-            self._log_in(server, deadline), server, search, deadline.within(self._settings.answer_s)
-        )
-
-    def _search_over(self, connection: Connection, server: Server, search: Search, deadline: Deadline) -> Found:
+        kept = connection is not None
+        if connection is None:
+            connection = self._log_in(server, deadline)
         try:
-            found = connection.search(search, deadline)
-        except BaseException:
+            yield connection
+        except BaseException as error:
             connection.abandon()
+            if isinstance(error, DirectoryError):
+                error.kept = kept
             raise
         if self._closed:
             connection.close()
-        else:
-            server.give_back(connection, self._settings.idle_connections_max)
-            server.failed_until_s = 0.0
-        return found
+            return
+        server.failed_until_s = 0.0
+        server.give_back(connection, self._settings.idle_connections_max)
+
+    def _ask(self, server: Server, question: Callable[[Server], T]) -> T:
+        try:
+            return question(server)
+        except DirectoryError as error:
+            if error.cause not in (Cause.CONNECT, Cause.TIMEOUT):
+                raise
+            server.forget()  # it restarted, or something on the way has dropped them without a word
+            if not error.kept or error.final or error.cause is Cause.TIMEOUT:
+                raise
+        return question(server)
 
     def _log_in(self, server: Server, deadline: Deadline) -> Connection:
         """A new connection of our own account."""

@@ -26,6 +26,14 @@ __all__ = ["Certificates", "Host", "Transport", "connect"]
 _KEEP_ADDRESSES_S: Final = 60.0  # as long as a directory's name usually lives
 _READ_BYTES: Final = 16_384  # a TLS record
 
+# A kept connection whose other end has gone without a word shows that after a minute and a half.
+_KEEP_ALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+
 _CA_ADVICE: Final = "set ca_file to the PEM file of the authority that signed the certificate"
 _TLS_ADVICE: Final = {  # by OpenSSL's numbers, x509_vfy.h
     9: "the certificate is not valid yet: look at the clocks of both machines",
@@ -76,14 +84,7 @@ class Host:
         """
         if self._literal is not None:
             return (self._literal,)
-        with self._lock:
-            if self._known and time.monotonic() - self._known_at_s < _KEEP_ADDRESSES_S:
-                return self._known
-            if self._running is None:
-                self._running = Future()
-                # A daemon: an interpreter that ends does not wait for a dead name server.
-                threading.Thread(target=self._look_up, args=(self._running,), name="ldap-host", daemon=True).start()
-            running = self._running
+        running = self.look_up()
         try:
             return running.result(deadline.left_s())
         except (OSError, TimeoutError) as error:
@@ -94,6 +95,19 @@ class Host:
                 Cause.CONNECT,
                 "look for a typing mistake in urls, or write the address; then look at this machine's name servers",
             ) from None
+
+    def look_up(self) -> "Future[tuple[str, ...]]":
+        """Begin to look the name up, unless its addresses are known or on their way."""
+        with self._lock:
+            known: Future[tuple[str, ...]] = Future()
+            if self._known and time.monotonic() - self._known_at_s < _KEEP_ADDRESSES_S:
+                known.set_result(self._known)
+                return known
+            if self._running is None:
+                self._running = Future()
+                # A daemon: an interpreter that ends does not wait for a dead name server.
+                threading.Thread(target=self._look_up, args=(self._running,), name="ldap-host", daemon=True).start()
+            return self._running
 
     def _look_up(self, running: "Future[tuple[str, ...]]") -> None:
         try:
@@ -252,10 +266,12 @@ def connect(host: Host, addresses: Sequence[str], deadline: Deadline) -> Transpo
             continue
         # Small messages to and fro: without this each TLS handshake waits 40 ms for a delayed acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for level, option, value in _KEEP_ALIVE:
+            sock.setsockopt(level, option, value)
         return Transport(sock)
     late = isinstance(problem, TimeoutError)
     raise DirectoryError(
-        f"cannot connect to {host}: {'no answer in time' if late else problem and problem.strerror}",
+        f"no connection: {'no answer in time' if late else problem and problem.strerror}",
         Cause.CONNECT,
         "is the directory running, are host and port in urls right, and does a firewall let us through?",
     )
