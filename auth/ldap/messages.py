@@ -4,11 +4,14 @@ The filter of a search is text (RFC 4515) in which everything that came from out
 """
 
 import enum
+import re
 import warnings
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import attrs
+from pyasn1.error import PyAsn1Error
 
 with warnings.catch_warnings():
     # ldap3 asks pyasn1 for two names that have become others; whoever runs with -W error must be able to import it.
@@ -57,7 +60,9 @@ MESSAGE_BYTES_MAX: Final = 1 << 20
 
 _START_TLS: Final = "1.3.6.1.4.1.1466.20037"
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_@")
+_NO_ESCAPE: Final = re.compile(r"\\(?![0-9a-fA-F]{2})")  # which ldap3 would send as it is
 
+_PARTS_MAX: Final = 3
 _SEQUENCE, _SET, _OCTETS, _INTEGER, _ENUMERATED = 0x30, 0x31, 0x04, 0x02, 0x0A
 
 
@@ -173,9 +178,13 @@ def check_filter(text: str) -> None:
     Raises:
         ValueError: it is none.
     """
+    if _NO_ESCAPE.search(text):
+        raise ValueError(f"{text!r} is no LDAP filter: a backslash stands before two hexadecimal digits")
     try:
         encode_search(1, Search("", text, (), 1))
-    except (LDAPExceptionError, AttributeError, IndexError, TypeError) as error:
+    except PyAsn1Error:  # pages of it
+        raise ValueError(f"{text!r} is no LDAP filter") from None
+    except (LDAPExceptionError, AttributeError, IndexError, TypeError, RecursionError) as error:
         raise ValueError(f"{text!r} is no LDAP filter: {error}") from None
 
 
@@ -244,8 +253,8 @@ def decode(data: bytes) -> Message:
     (tag, contents), rest = read(data)
     if tag != _SEQUENCE or rest:
         raise BerError("that is no LDAP message")
-    (number, body), others = _expect(contents, _INTEGER), list(members(contents))
-    if len(others) not in (2, 3):  # with controls or without; none of them means anything to us
+    (number, body), parts = _expect(contents, _INTEGER), list(islice(members(contents), _PARTS_MAX + 1))
+    if not 1 < len(parts) <= _PARTS_MAX:  # with controls or without; none of them means anything to us
         raise BerError("a message with too few or too many parts")
     (operation, inside), _ = read(body)
     return Message(integer(number), operation, _decode_operation(operation, inside))

@@ -4,7 +4,6 @@ A right password is not enough: a directory may accept the bind of an account th
 that did not ask).
 """
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,10 @@ from auth.ldap.messages import Entry
 
 __all__ = ["KNOWN_STATUS_ATTRIBUTES", "Status", "status_of"]
 
-_TIME: Final = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)?(\d\d)?(?:[.,]\d+)?(Z|[+-]\d\d(?:\d\d)?)", re.ASCII)
+_TIME: Final = re.compile(
+    r"(\d{4})(\d\d)(\d\d)(\d\d)([0-5]\d)?([0-5]\d|60)?(?:[.,](\d+))?(?:Z|([+-](?:[01]\d|2[0-3]))([0-5]\d)?)", re.ASCII
+)
+_NUMBER: Final = re.compile(r"-?\d{1,19}", re.ASCII)  # int() also takes "1_0", " 1" and "+1"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
 _FILETIME_NEVER: Final = (0, 0x7FFF_FFFF_FFFF_FFFF)
@@ -89,7 +91,7 @@ def _flag(refusal: Rejection) -> _Reader:
 
 def _bits(refusals: Mapping[int, Rejection]) -> _Reader:
     def read(text: str, _now: datetime) -> Status:
-        bits = int(text)
+        bits = _number(text)
         return next((Status(refusal) for bit, refusal in refusals.items() if bits & bit), _FINE)
 
     return read
@@ -104,30 +106,33 @@ def _not_after(text: str, now: datetime) -> Status:
 
 
 def _days(text: str, now: datetime) -> Status:
-    days = int(text)
+    days = _number(text)
     return _FINE if days < 0 else _until(_EPOCH + timedelta(days=days), now)  # shadow(5): -1 is never
 
 
 def _filetime(text: str, now: datetime) -> Status:
-    ticks = int(text)  # of 100 ns
+    ticks = _number(text)  # of 100 ns
     if ticks in _FILETIME_NEVER:
         return _FINE
-    seconds = ticks / 10_000_000
-    if seconds > (datetime.max.replace(tzinfo=UTC) - _FILETIME_EPOCH).total_seconds():
-        return _FINE
-    return _until(_FILETIME_EPOCH + timedelta(seconds=seconds), now)
+    return _until(_FILETIME_EPOCH + timedelta(microseconds=ticks // 10), now)
 
 
 def _must_change(text: str, _now: datetime) -> Status:
-    return Status(Rejection.EXPIRED) if int(text) == 0 else _FINE
+    return Status(Rejection.EXPIRED) if _number(text) == 0 else _FINE
 
 
 def _until(moment: datetime, now: datetime) -> Status:
     return Status(Rejection.EXPIRED) if now >= moment else Status(valid_until=moment)
 
 
+def _number(text: str) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("no number")
+    return int(text)
+
+
 def _generalized_time(text: str) -> datetime:
-    """RFC 4517 section 3.3.13; a fraction is left out.
+    """RFC 4517 section 3.3.13: up to a leap second, and with a fraction of what stands last.
 
     Raises:
         ValueError: it is none.
@@ -135,13 +140,13 @@ def _generalized_time(text: str) -> datetime:
     found = _TIME.fullmatch(text)
     if found is None:
         raise ValueError("no generalized time")
-    year, month, day, hour, minute, second, zone = found.groups()
-    offset = timedelta()
-    if zone != "Z":
-        minutes = int(zone[1:3]) * 60 + int(zone[3:5] or 0)
-        offset = timedelta(minutes=math.copysign(minutes, -1 if zone[0] == "-" else 1))
-    moment = datetime(int(year), int(month), int(day), int(hour), int(minute or 0), int(second or 0), tzinfo=UTC)
-    return moment - offset
+    year, month, day, hour, minute, second, fraction, zone, zone_minutes = found.groups()
+    unit_s = 1 if second else 60 if minute else 3600
+    seconds = int(second or 0) + unit_s * float(f"0.{fraction or 0}")
+    west = "-" if zone and zone[0] == "-" else ""
+    offset = timedelta(hours=int(zone or 0), minutes=int(f"{west}{zone_minutes or 0}"))
+    moment = datetime(int(year), int(month), int(day), int(hour), int(minute or 0), tzinfo=UTC)
+    return moment + timedelta(seconds=seconds) - offset
 
 
 # By the lower-case name.

@@ -4,6 +4,7 @@ A deadline is absolute. With a time limit for each read, as ldap3 has it, a serv
 thread for ever.
 """
 
+import math
 import select
 import socket
 import ssl
@@ -60,12 +61,11 @@ class Host:
         self.port = port
         self._lock = threading.Lock()
         self._known: tuple[str, ...] = ()
-        self._known_at_s = 0.0
+        self._known_at_s = -math.inf
         self._running: Future[tuple[str, ...]] | None = None
-        try:
-            self._literal: str | None = str(ip_address(name))
-        except ValueError:
-            self._literal = None
+        self._literal = _is_address(name)
+        if self._literal:
+            self._known = (name,)
 
     def __str__(self) -> str:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
@@ -73,8 +73,7 @@ class Host:
     @property
     def endpoints(self) -> frozenset[tuple[IPv4Address | IPv6Address, int]]:
         """Where it is, as far as that is known."""
-        known = self._known if self._literal is None else (self._literal,)
-        return frozenset((ip_address(address), self.port) for address in known)
+        return frozenset((ip_address(address), self.port) for address in self._known)
 
     def addresses(self, deadline: Deadline) -> tuple[str, ...]:
         """Its addresses in text form, at least one.
@@ -82,8 +81,6 @@ class Host:
         Raises:
             DirectoryError: there are none, or they are not known in time.
         """
-        if self._literal is not None:
-            return (self._literal,)
         running = self.look_up()
         try:
             return running.result(deadline.left_s())
@@ -99,8 +96,8 @@ class Host:
     def look_up(self) -> "Future[tuple[str, ...]]":
         """Begin to look the name up, unless its addresses are known or on their way."""
         with self._lock:
-            known: Future[tuple[str, ...]] = Future()
-            if self._known and time.monotonic() - self._known_at_s < _KEEP_ADDRESSES_S:
+            if self._literal or time.monotonic() - self._known_at_s < _KEEP_ADDRESSES_S:
+                known: Future[tuple[str, ...]] = Future()
                 known.set_result(self._known)
                 return known
             if self._running is None:
@@ -121,6 +118,14 @@ class Host:
         with self._lock:
             self._known, self._known_at_s, self._running = addresses, time.monotonic(), None
         running.set_result(addresses)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class Certificates:
