@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
+
+import attrs
 
 from auth import Answer, Credentials, Identity, Rejected, Rejection
 from auth.local import BackendContext, LocalUser
@@ -14,6 +17,7 @@ __all__ = [
     "UNKNOWN",
     "CountingPasswords",
     "FakeBackend",
+    "FakeDirectory",
     "accepted",
     "context_of",
     "credentials",
@@ -66,6 +70,49 @@ class FakeBackend:
     def close(self) -> None:
         """Count."""
         self.closed += 1
+
+
+class FakeDirectory(FakeBackend):
+    """A directory whose users change, and which may be down.
+
+    Attributes:
+        people: tenant-independent: name to what is known of the user; a name that is not there is nobody's.
+        answer: for everybody, in the place of what `people` says; None: as they say.
+        found: whom it was asked about without a password.
+    """
+
+    in_flight_max: int | None = 64
+    revalidate_s: float | None = 60.0
+
+    def __init__(self, *names: str, password: str = RIGHT) -> None:
+        super().__init__()
+        self.people = {name: Identity("", name, frozenset({"system-proxy"})) for name in names}
+        self.answer: Answer | None = None
+        self.password = password
+        self.found: list[str] = []
+
+    def change(self, name: str, **changes: Any) -> None:
+        """Something about a user is another from now on."""
+        self.people[name] = attrs.evolve(self.people[name], **changes)
+
+    def authenticate(self, credentials: Credentials) -> Answer:
+        """Bind as the user."""
+        self.asked.append(credentials)
+        answer = self._look_up(credentials.tenant, credentials.username)
+        if isinstance(answer, Identity) and credentials.password != self.password:
+            return Rejected(Rejection.WRONG_PASSWORD)
+        return answer
+
+    def find(self, tenant: str, username: str) -> Answer:
+        """Look the user up."""
+        self.found.append(username)
+        return self._look_up(tenant, username)
+
+    def _look_up(self, tenant: str, username: str) -> Answer:
+        if self.answer is not None:
+            return self.answer
+        known = self.people.get(username)
+        return UNKNOWN if known is None else attrs.evolve(known, tenant=tenant)
 
 
 def credentials(username: str = "alice", password: str = RIGHT, tenant: str = "main", source: str = "") -> Credentials:

@@ -12,7 +12,19 @@ from auth.local import LocalBackend, LocalSettings, LocalUser
 from tests.auth.doubles import CHEAP, FakeBackend, accepted, context_of
 from trioproxy.authenticate import Authenticator
 
-__all__ = ["PENALTY", "SOURCE", "UNKNOWN", "WRONG", "GatedBackend", "append", "local", "log_in", "only"]
+__all__ = [
+    "PENALTY",
+    "SOURCE",
+    "UNKNOWN",
+    "WRONG",
+    "GatedBackend",
+    "GatedDirectory",
+    "append",
+    "chain_of",
+    "local",
+    "log_in",
+    "only",
+]
 
 SOURCE = IPv4Address("10.1.2.3")
 WRONG, UNKNOWN, PENALTY = (
@@ -42,6 +54,23 @@ class GatedBackend(FakeBackend):
     def let(self, count: int = 1) -> None:
         """Let some out, now or when they come."""
         self._gate.release(count)
+
+
+class GatedDirectory(GatedBackend):
+    """The same as a directory: it waits in threads of its own."""
+
+    revalidate_s: float | None = 60.0
+
+    def __init__(
+        self, answer: Callable[[Credentials], Answer] | Answer = accepted, in_flight_max: int | None = 64
+    ) -> None:
+        super().__init__(answer)
+        self.in_flight_max = in_flight_max
+
+
+def chain_of(**backends: Backend) -> Chain:
+    """A chain of these backends, by name."""
+    return Chain(list(backends.items()), "system-proxy", CHEAP)
 
 
 def only(*backends: Backend) -> Mapping[str, Chain]:

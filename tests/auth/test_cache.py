@@ -18,7 +18,7 @@ CHAIN = "system-proxy\0local"
 def remember(cache: ResultCache, said: Credentials, now_s: float = 0.0) -> Identity:
     """Put what a backend would have answered."""
     identity = accepted(said)
-    cache.put(cache.key(said, CHAIN), identity, cache.generation(), now_s)
+    cache.put(cache.key(said, CHAIN), identity, cache.generation(said.tenant, said.username), now_s)
     return identity
 
 
@@ -133,7 +133,7 @@ def test_everything_is_forgotten() -> None:
 def test_a_late_answer_is_not_kept(change: str) -> None:
     """An answer from before a revocation never overwrites it (P6)."""
     cache = ResultCache()
-    generation = cache.generation()
+    generation = cache.generation("main", "alice")
     if change == "clear":
         cache.clear()
     else:
@@ -144,15 +144,84 @@ def test_a_late_answer_is_not_kept(change: str) -> None:
     assert recall(cache, credentials()) is not None
 
 
+def test_changes_overtake_nobody_else() -> None:
+    """Another user's change, or one of the same name in another tenant, says nothing about this answer (case 43)."""
+    cache = ResultCache()
+    generation = cache.generation("main", "alice")
+    cache.drop_user("main", "bob")
+    cache.drop_user("physics", "alice")
+    cache.put(cache.key(credentials(), CHAIN), accepted(credentials()), generation, 0.0)
+    assert recall(cache, credentials()) is not None
+
+
+@pytest.mark.parametrize("change", ["drop_user", "clear"])
+def test_every_login_under_way_is_overtaken(change: str) -> None:
+    """Two logins of one user live in one generation, and who asks after the change in another (P6)."""
+    cache = ResultCache()
+    before = [cache.generation("main", "alice") for _ in range(2)]
+    if change == "clear":
+        cache.clear()
+    else:
+        cache.drop_user("main", "alice")
+    assert [tuple(g.over for g in before), cache.generation("main", "alice").over] == [(True, True), False]
+
+
+def test_generations_go_with_those_who_asked() -> None:
+    """Whose login nobody awaits leaves nothing behind, however many names are tried."""
+    cache = ResultCache()
+    held = cache.generation("main", "alice")
+    for number in range(100):
+        cache.generation("main", f"user{number}")
+    assert list(cache._generations.values()) == [held]
+
+
+def test_a_look_up_makes_what_is_remembered_younger() -> None:
+    """Who was looked up since the login need not be again so soon; the password is asked about as soon as before."""
+    cache = ResultCache(ttl_s=60.0)
+    said = credentials()
+    found = attrs.evolve(remember(cache, said, now_s=100.0), verified_s=150.0)
+    cache.confirm(found)
+    remembered = recall(cache, said, now_s=159.9)
+    assert remembered is not None
+    assert (found, 150.0) == (remembered, remembered.verified_s)
+    assert recall(cache, said, now_s=160.0) is None
+
+
+def test_a_look_up_that_says_something_else() -> None:
+    """What is older goes. Younger answers, those of another backend, of other users and tenants stay (case 43)."""
+    cache = ResultCache()
+    older, younger, elsewhere, other = (
+        credentials(password="older"),
+        credentials(password="younger"),
+        credentials(password="elsewhere"),
+        credentials("bob"),
+    )
+    for said, backend, verified_s in (
+        (older, "campus", 1.0),
+        (younger, "campus", 3.0),
+        (elsewhere, "library", 1.0),
+        (other, "campus", 1.0),
+        (credentials(tenant="physics"), "campus", 1.0),
+    ):
+        identity = attrs.evolve(accepted(said), backend=backend, verified_s=verified_s)
+        cache.put(cache.key(said, CHAIN), identity, cache.generation(said.tenant, said.username), 0.0)
+    cache.confirm(attrs.evolve(accepted(older), backend="campus", groups=frozenset({"staff"}), verified_s=2.0))
+    assert recall(cache, older) is None
+    assert [recall(cache, said) is not None for said in (younger, elsewhere, other)] == [True] * 3
+    assert recall(cache, credentials(tenant="physics")) is not None
+    cache.confirm(accepted(credentials("nobody")))
+    assert len(cache) == 4
+
+
 def test_an_account_that_ends_takes_its_answer_along() -> None:
     """What is cached ends with the account, not up to 60 s later, and an ended one is not cached (case 41)."""
     cache = ResultCache(ttl_s=60.0)
     identity = attrs.evolve(accepted(credentials()), valid_until=NOW + timedelta(seconds=5))
     key = cache.key(credentials(), CHAIN)
     for lifetime_s in (0.0, -1.0):
-        cache.put(key, identity, cache.generation(), 100.0, lifetime_s)
+        cache.put(key, identity, cache.generation("main", "alice"), 100.0, lifetime_s)
         assert len(cache) == 0
-    cache.put(key, identity, cache.generation(), 100.0, 5.0)
+    cache.put(key, identity, cache.generation("main", "alice"), 100.0, 5.0)
     assert identity == cache.get(key, 104.9)
     assert cache.get(key, 105.0) is None
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
 from auth import Answer, Credentials, Identity, Rejected, Rejection, Unavailable
-from auth.cache import ResultCache
+from auth.cache import Generation, ResultCache
 from auth.chain import Chain
 from auth.local import LocalBackend, LocalSettings, LocalUser
 from tests.auth.doubles import CHEAP, context_of
@@ -38,7 +38,7 @@ class Question:
     """A login whose backends were asked, and whose answer has not come back yet."""
 
     said: Credentials
-    generation: int
+    generation: Generation
     changes_seen: int
     answer: Answer
 
@@ -81,7 +81,7 @@ class CacheMachine(RuleBasedStateMachine):
         """A login that the cache does not know sets out for the backends."""
         said = Credentials(tenant, name, password)
         seen = self.changes.get((tenant, name), 0)
-        return Question(said, self.cache.generation(), seen, self.chain.authenticate(said))
+        return Question(said, self.cache.generation(tenant, name), seen, self.chain.authenticate(said))
 
     @rule(question=consumes(questions))
     def answer(self, question: Question) -> None:
@@ -91,7 +91,7 @@ class CacheMachine(RuleBasedStateMachine):
         key = self.cache.key(question.said, self.chain.label)
         before = self.cache.get(key, self.now_s)
         self.cache.put(key, question.answer, question.generation, self.now_s)
-        if self.cache.get(key, self.now_s) is not None and question.generation == self.cache.generation():
+        if self.cache.get(key, self.now_s) is not None and not question.generation.over:
             self.verified[question.said] = Verified(self.now_s, question.changes_seen)
         else:
             assert before == self.cache.get(key, self.now_s)
@@ -116,7 +116,8 @@ class CacheMachine(RuleBasedStateMachine):
         """What the backends accept right now is a hit right after: the cache is not merely empty."""
         for password in PASSWORDS:
             said = Credentials(tenant, name, password)
-            self.answer(Question(said, self.cache.generation(), self.changes[tenant, name], self.without_faults(said)))
+            generation, seen = self.cache.generation(tenant, name), self.changes[tenant, name]
+            self.answer(Question(said, generation, seen, self.without_faults(said)))
             if isinstance(self.without_faults(said), Identity):
                 assert self.cache.get(self.cache.key(said, self.chain.label), self.now_s) is not None
 
@@ -126,6 +127,17 @@ class CacheMachine(RuleBasedStateMachine):
         answer = self.chain.authenticate(said)
         self.down = down
         return answer
+
+    @rule(tenant=tenants, name=user_names)
+    def look_up(self, tenant: str, name: str) -> None:
+        """A user with a live session is looked up without a password: whatever is remembered says the same then."""
+        found = self.chain.find(tenant, name)
+        if not isinstance(found, Identity):
+            return
+        found = attrs.evolve(found, verified_s=self.now_s)
+        self.cache.confirm(found)
+        hits = [hit for hit in self.all_hits() if (hit.tenant, hit.user) == (tenant, name)]
+        assert all((hit, hit.verified_s) == (found, self.now_s) for hit in hits)
 
     # ---- users change
 

@@ -1,0 +1,138 @@
+"""The oracle: LDAP messages written and read by pyasn1, by the grammar of RFC 4511 that comes with ldap3."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from ldap3.protocol import rfc4511
+from pyasn1.codec.ber import decoder, encoder  # type: ignore[import-untyped]
+from pyasn1.type import namedtype, univ  # type: ignore[import-untyped]
+
+__all__ = ["Tree", "bind_response", "entry", "extended", "filter_of", "reference", "request_of", "result", "tlv"]
+
+Tree: TypeAlias = tuple[Any, ...]  # ("and", Tree, ...), or a comparison: ("equalityMatch", attribute, value)
+
+_FILTERS: Final = {kind.asn1Object.tagSet[0].tagId: kind for kind in rfc4511.Filter.componentType.namedTypes}
+
+
+class _Search(univ.Sequence):  # type: ignore[misc]
+    """As ldap3 has it, but for the filter: pyasn1 cannot read one that holds another."""
+
+    tagSet = rfc4511.SearchRequest.tagSet  # noqa: N815 - pyasn1's name
+    componentType = namedtype.NamedTypes(  # noqa: N815 - pyasn1's name
+        *(
+            namedtype.NamedType("filter", univ.Any()) if field.name == "filter" else field
+            for field in rfc4511.SearchRequest.componentType.namedTypes
+        )
+    )
+
+
+class _Message(univ.Sequence):  # type: ignore[misc]
+    componentType = namedtype.NamedTypes(  # noqa: N815 - pyasn1's name
+        namedtype.NamedType("messageID", rfc4511.MessageID()), namedtype.NamedType("searchRequest", _Search())
+    )
+
+
+def tlv(tag: int, contents: bytes, length_bytes: int = 0) -> bytes:
+    """An element; its length in so many bytes behind the first, 0 for the short form."""
+    size = len(contents)
+    head = bytes([size]) if not length_bytes else bytes([0x80 + length_bytes]) + size.to_bytes(length_bytes, "big")
+    return bytes([tag]) + head + contents
+
+
+# ---- answers, as a server writes them
+
+
+def entry(number: int, dn: str, attributes: Mapping[str, Sequence[bytes]]) -> bytes:
+    """An entry that a search has found."""
+    answer = rfc4511.SearchResultEntry()
+    answer["object"] = dn
+    listed = rfc4511.PartialAttributeList()
+    for place, (name, values) in enumerate(attributes.items()):
+        attribute = rfc4511.PartialAttribute()
+        attribute["type"] = name
+        attribute["vals"] = rfc4511.Vals()
+        attribute["vals"].extend(values)
+        listed[place] = attribute
+    answer["attributes"] = listed
+    return _encoded(number, "searchResEntry", answer)
+
+
+def result(number: int, code: int, matched: str = "", diagnostic: str = "", referrals: Sequence[str] = ()) -> bytes:
+    """The end of a search."""
+    return _encoded(number, "searchResDone", _filled(rfc4511.SearchResultDone(), code, matched, diagnostic, referrals))
+
+
+def bind_response(
+    number: int, code: int, matched: str = "", diagnostic: str = "", referrals: Sequence[str] = (), sasl: bytes = b""
+) -> bytes:
+    """The answer to a bind."""
+    answer = _filled(rfc4511.BindResponse(), code, matched, diagnostic, referrals)
+    if sasl:
+        answer["serverSaslCreds"] = sasl
+    return _encoded(number, "bindResponse", answer)
+
+
+def extended(number: int, code: int, matched: str = "", diagnostic: str = "", name: str = "") -> bytes:
+    """The answer to StartTLS, or a farewell."""
+    answer = _filled(rfc4511.ExtendedResponse(), code, matched, diagnostic, ())
+    if name:
+        answer["responseName"] = name
+    return _encoded(number, "extendedResp", answer)
+
+
+def reference(number: int, *urls: str) -> bytes:
+    """More may be elsewhere."""
+    answer = rfc4511.SearchResultReference()
+    answer.extend(urls)
+    return _encoded(number, "searchResRef", answer)
+
+
+def _filled(answer: Any, code: int, matched: str, diagnostic: str, referrals: Sequence[str]) -> Any:
+    answer["resultCode"] = code
+    answer["matchedDN"] = matched
+    answer["diagnosticMessage"] = diagnostic
+    if referrals:
+        answer["referral"] = rfc4511.Referral()
+        answer["referral"].extend(referrals)
+    return answer
+
+
+def _encoded(number: int, kind: str, answer: Any) -> bytes:
+    message = rfc4511.LDAPMessage()
+    message["messageID"] = number
+    message["protocolOp"] = rfc4511.ProtocolOp().setComponentByName(kind, answer)
+    data: bytes = encoder.encode(message)
+    return data
+
+
+# ---- requests, as a server reads them
+
+
+def request_of(data: bytes) -> tuple[int, Any]:
+    """Number and contents of a request."""
+    spec = _Message() if data[5] == 0x63 or b"\x63" in data[:12] else rfc4511.LDAPMessage()
+    message, rest = decoder.decode(data, asn1Spec=spec)
+    assert not rest
+    number = int(message["messageID"])
+    if "searchRequest" in message:
+        return number, message["searchRequest"]
+    return number, message["protocolOp"].getComponent()
+
+
+def filter_of(data: bytes) -> Tree:
+    """The filter of a search request."""
+    return _tree(bytes(request_of(data)[1]["filter"]))
+
+
+def _tree(data: bytes) -> Tree:
+    kind = _FILTERS[data[0] & 0x1F]
+    if kind.name in ("and", "or", "notFilter"):
+        rest = bytes(decoder.decode(data, asn1Spec=_implicit(data[0]))[0])
+        terms: list[Tree] = []
+        while rest:
+            term, rest = decoder.decode(rest, asn1Spec=univ.Any())
+            terms.append(_tree(bytes(term)))
+        return (kind.name, *terms)
+    value, rest = decoder.decode(data, asn1Spec=kind.asn1Object)
+    assert not rest
+    return (kind.name, *_leaves(value))
