@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 
 import attrs
 
@@ -65,6 +66,14 @@ class Chain:
     def label(self) -> str:
         """Tells this chain from another of the same tenant, as part of a cache key."""
         return "\0".join((self.membership.proxy_group, *self.backends))
+
+    @property
+    def endpoints(self) -> frozenset[tuple[IPv4Address | IPv6Address, int]]:
+        """Address and port of each server that the backends rely on, as far as they say so."""
+        found: set[tuple[IPv4Address | IPv6Address, int]] = set()
+        for backend in self.backends.values():
+            found |= getattr(backend, "endpoints", frozenset())
+        return frozenset(found)
 
     def open(self) -> None:
         """Open every backend; if one cannot, those already open are closed again.

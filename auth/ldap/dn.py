@@ -15,8 +15,8 @@ _ESCAPED: Final = re.compile(rb"\\([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 _DN_LENGTH_MAX: Final = 4096  # no real name has a tenth of that, and fifty of them may go into one filter
 
-# One `cn=staff` and what stands behind it. No quantifier gives anything back: a text has one reading, and it is found in
-# linear time. ldap3's parser guesses, and refuses `#04024869`, `cn=a=b`, OIDs and escaped spaces at the end.
+# One `cn=staff` and what stands behind it. No quantifier gives anything back: a text has one reading, found in linear
+# time. ldap3's parser guesses, and refuses `#04024869`, `cn=a=b`, OIDs and escaped spaces at the end.
 _PIECE: Final = re.compile(
     r" *+(?P<kind>[A-Za-z][A-Za-z0-9-]*+|\d++(?:\.\d++)*+) *+= *+"
     r"(?:#(?P<octets>(?:[0-9a-fA-F]{2})++) *+"

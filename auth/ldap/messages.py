@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import attrs
-from pyasn1.error import PyAsn1Error
 
 with warnings.catch_warnings():
     # ldap3 asks pyasn1 for two names that have become others; whoever runs with -W error must be able to import it.
@@ -22,6 +21,7 @@ with warnings.catch_warnings():
     from ldap3.operation.extended import extended_operation
     from ldap3.operation.search import search_operation
     from ldap3.operation.unbind import unbind_operation
+    from ldap3.protocol.convert import PyAsn1Error
     from ldap3.protocol.rfc4511 import (
         AuthenticationChoice,
         BindRequest,

@@ -16,6 +16,7 @@ __all__ = ["LdapSettings"]
 
 _USERNAME: Final = "{username}"
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
+_URL: Final = re.compile(r"ldaps?://[^\s\0-\x20\x7f/?#@]+/?")
 _URL_ADVICE: Final = 'write "ldaps://HOST", "ldap://HOST" (with StartTLS), or either with a port'
 
 
@@ -46,6 +47,11 @@ def _check_attribute(value: str) -> None:
         raise ValueError(f"{value!r} is no attribute's name")
 
 
+def _check_attribute_or_none(value: str) -> None:
+    if value:
+        _check_attribute(value)
+
+
 def _check_dn(value: str) -> None:
     DN.parse(value)
 
@@ -69,9 +75,7 @@ def _check_urls(_instance: object, _attribute: "attrs.Attribute[Any]", urls: tup
         raise ValueError("urls: at least one server is needed")
     for number, url in enumerate(urls):
         try:
-            parts = urlsplit(url)
-            bare = not (parts.path.strip("/") or parts.query or parts.fragment or parts.username or parts.password)
-            fits = parts.scheme in ("ldap", "ldaps") and parts.hostname and bare and parts.port != 0
+            fits = _URL.fullmatch(url) and urlsplit(url).hostname and urlsplit(url).port != 0
         except ValueError:
             fits = False
         if not fits:
@@ -145,7 +149,7 @@ class LdapSettings:
     proxy_group_dn: str | None = attrs.field(default=None, validator=_checked(_check_dn))
     rules_attribute: str | None = attrs.field(default=None, validator=_checked(_check_attribute))
     status_attributes: tuple[str, ...] | None = attrs.field(default=None, validator=_check_status)
-    password_changed_attribute: str | None = None
+    password_changed_attribute: str | None = attrs.field(default=None, validator=_checked(_check_attribute_or_none))
     search_references: str | None = attrs.field(default=None, validator=_checked(_one_of("refuse", "ignore")))
     # Each holds a thread, mostly waiting. Seven round trips make a login: 200 at once with a directory 200 ms away are
     # done in 3 s this way, before anybody gives up.

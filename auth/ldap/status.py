@@ -18,12 +18,14 @@ from auth.ldap.messages import Entry
 __all__ = ["KNOWN_STATUS_ATTRIBUTES", "Status", "status_of"]
 
 _TIME: Final = re.compile(
-    r"(\d{4})(\d\d)(\d\d)(\d\d)([0-5]\d)?([0-5]\d|60)?(?:[.,](\d+))?(?:Z|([+-](?:[01]\d|2[0-3]))([0-5]\d)?)", re.ASCII
+    r"(\d{4})(\d\d)(\d\d)(\d\d)([0-5]\d)?([0-5]\d|60)?(?:[.,](\d+))?(?:Z|([+-])([01]\d|2[0-3])([0-5]\d)?)", re.ASCII
 )
-_NUMBER: Final = re.compile(r"-?\d{1,19}", re.ASCII)  # int() also takes "1_0", " 1" and "+1"
+_NUMBER: Final = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII)  # RFC 4517 section 3.3.16; int() takes "1_0" and " +1" too
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
-_FILETIME_NEVER: Final = (0, 0x7FFF_FFFF_FFFF_FFFF)
+_FILETIME_LAST: Final = datetime.max.replace(tzinfo=UTC) - _FILETIME_EPOCH
+_FILETIME_MAX: Final = 0x7FFF_FFFF_FFFF_FFFF
+_FILETIME_NEVER: Final = (0, _FILETIME_MAX)
 
 _ACCOUNT_DISABLED: Final = 0x2  # userAccountControl, ADS_USER_FLAG_ENUM
 _LOCKED_OUT: Final = 0x10
@@ -112,9 +114,12 @@ def _days(text: str, now: datetime) -> Status:
 
 def _filetime(text: str, now: datetime) -> Status:
     ticks = _number(text)  # of 100 ns
-    if ticks in _FILETIME_NEVER:
+    if ticks > _FILETIME_MAX:
+        raise ValueError("no FILETIME")
+    moment = timedelta(microseconds=ticks // 10)
+    if ticks in _FILETIME_NEVER or moment > _FILETIME_LAST:
         return _FINE
-    return _until(_FILETIME_EPOCH + timedelta(microseconds=ticks // 10), now)
+    return _until(_FILETIME_EPOCH + moment, now)
 
 
 def _must_change(text: str, _now: datetime) -> Status:
@@ -140,13 +145,12 @@ def _generalized_time(text: str) -> datetime:
     found = _TIME.fullmatch(text)
     if found is None:
         raise ValueError("no generalized time")
-    year, month, day, hour, minute, second, fraction, zone, zone_minutes = found.groups()
+    year, month, day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = found.groups()
     unit_s = 1 if second else 60 if minute else 3600
-    seconds = int(second or 0) + unit_s * float(f"0.{fraction or 0}")
-    west = "-" if zone and zone[0] == "-" else ""
-    offset = timedelta(hours=int(zone or 0), minutes=int(f"{west}{zone_minutes or 0}"))
+    seconds = timedelta(seconds=int(second or 0) + unit_s * float(f"0.{fraction or 0}"))
+    offset = timedelta(hours=int(zone_hours or 0), minutes=int(zone_minutes or 0))
     moment = datetime(int(year), int(month), int(day), int(hour), int(minute or 0), tzinfo=UTC)
-    return moment + timedelta(seconds=seconds) - offset
+    return moment + seconds + (offset if sign == "-" else -offset)
 
 
 # By the lower-case name.

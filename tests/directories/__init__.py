@@ -1,1 +1,1 @@
-"""Directories for the tests: a real slapd, a scripted server that misbehaves, and an authority for their certificates."""
+"""Directories for the tests: a real slapd, a scripted server that misbehaves, an authority for their certificates."""

@@ -1,5 +1,6 @@
 """An authority of the tests' own, and the certificates of servers that are right or wrong in one way each."""
 
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,12 @@ class Certificate:
     chain: Path
     key: Path
 
+    def context(self) -> ssl.SSLContext:
+        """TLS as a server with it speaks it."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.chain, self.key)
+        return context
+
 
 class Authority:
     """A certification authority.
@@ -52,6 +59,10 @@ class Authority:
         self._ca = trustme.CA(organization_name="trioproxy tests")
         self.pem = folder / "ca.pem"
         self._ca.cert_pem.write_to_path(self.pem)
+
+    def client_context(self) -> ssl.SSLContext:
+        """TLS as a client speaks it that trusts this authority alone; it verifies chain and name."""
+        return ssl.create_default_context(cafile=self.pem)
 
     def good(self, *names: str) -> Certificate:
         """One that is right, for `NAMES` or for these names."""

@@ -1,4 +1,4 @@
-"""A real OpenLDAP server of a test's own: any user can run it, it keeps everything in one folder and ends with the test."""
+"""A real OpenLDAP server of a test's own: any user can run it, it writes into one folder, it ends with the test."""
 
 import os
 import re
@@ -18,7 +18,7 @@ from tests.directories.tree import BASE, SERVICE, SERVICE_PASSWORD, campus
 from tests.system.proxy import environment
 from tests.system.waiting import PATIENCE_S, until
 
-__all__ = ["ADMIN", "ADMIN_PASSWORD", "SCHEMA", "Slapd"]
+__all__ = ["ADMIN", "ADMIN_PASSWORD", "SCHEMA", "Slapd", "program_path"]
 
 ADMIN: Final = f"cn=admin,{BASE}"
 ADMIN_PASSWORD: Final = "admin-secret"
@@ -185,7 +185,7 @@ class Slapd:
         """Start it; whether it listens, and did not end instead because a port is taken."""
         # The path of a Unix socket has 107 bytes at most, which a folder of pytest can exceed: it is relative.
         urls = f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/ ldapi://ldapi/"
-        command = [_program("slapd"), "-d", "stats", "-f", "slapd.conf", "-h", urls]
+        command = [program_path("slapd"), "-d", "stats", "-f", "slapd.conf", "-h", urls]
         with self._log_file.open("ab") as log:
             process = self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, env=environment()
@@ -239,11 +239,16 @@ class Slapd:
         Its values are text as far as they are UTF-8.
         """
         asked = attributes or ("*", "+")
-        said = self._succeed("ldapsearch", *_AS_ADMIN, "-LLL", "-o", "ldif-wrap=no", "-s", "base", "-b", dn, *asked)
+        said = self.search("(objectClass=*)", *asked, base=dn, scope="base")
         entry: dict[str, list[str]] = {}
         for name, encoded, value in re.findall(r"^([^:#\s]+):(:?) ?(.*)$", said, re.MULTILINE):
             entry.setdefault(name, []).append(b64decode(value).decode(errors="replace") if encoded else value)
         return entry
+
+    def search(self, text: str, *attributes: str, base: str = BASE, scope: str = "sub") -> str:
+        """What the administrator finds by a filter, as LDIF."""
+        where = ["-s", scope, "-b", base]
+        return self._succeed("ldapsearch", *_AS_ADMIN, "-LLL", "-o", "ldif-wrap=no", *where, text, *attributes)
 
     def program(self, *command: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Run one of OpenLDAP's programs, which trusts the authority; what becomes of it is for the caller to judge.
@@ -389,7 +394,7 @@ def _free_ports() -> tuple[int, int]:
     return first, second
 
 
-def _program(name: str) -> str:
+def program_path(name: str) -> str:
     """Where a program is; for an ordinary user too, who has no sbin in the PATH.
 
     Raises:

@@ -2,12 +2,13 @@
 
 Below `BASE`:
 
-- ou=people: alice is a member of the proxy group, bob of nothing, carol of system-proxy2, dave of the group that has the
-  right name in ou=other, erin of staff, which is a member of the proxy group, frank (posixAccount) of the posixGroup
-  system-proxy, grace (posixAccount) has only the number of that group, heidi is a member and has the second uid
-  heidi.alias, jürgen is a member, leo is in a ring of groups that leads nowhere, mia in one that leads to the proxy
-  group, ursula is a member by uniqueMember. Members that may not come in: lena is locked for ever, rita must change her
-  password, xaver has expired (shadowExpire). uid=shadow is an alias of alice's entry.
+- ou=people: alice is a member of the proxy group and of students, bob of students, carol of system-proxy2, dave of the
+  group that has the right name in ou=other, erin of staff, which is a member of the proxy group. frank (posixAccount)
+  is in the posixGroup system-proxy, grace (posixAccount) in another one, though system-proxy is her primary group.
+  heidi is a member and has the second uid heidi.alias, jürgen is a member, leo is in a ring of groups that leads
+  nowhere, mia in one that leads to the proxy group, ursula is in cn=unique-proxy by uniqueMember. Members that may not
+  come in: lena is locked for ever, rita must change her password, xaver has expired (shadowExpire). uid=shadow is an
+  alias of alice.
 - ou=groups: system-proxy (groupOfNames), system-proxy2, students and staff with rules, loop-a -> loop-b -> loop-c ->
   loop-a, ring-a <-> ring-b -> system-proxy, unique-proxy (groupOfUniqueNames).
 - ou=unix: posixGroups. ou=other: another cn=system-proxy.
@@ -94,9 +95,7 @@ def chain_of_groups(length: int, uid: str) -> str:
     deep-N is a member of nothing: add it to where the chain should lead.
     """
     names = [f"cn=deep-{number},{GROUPS}" for number in range(1, length + 1)]
-    return person(uid) + "".join(
-        group(outer, inner) for inner, outer in zip([dn_of(uid), *names], names, strict=False)
-    )
+    return person(uid) + "".join(group(outer, inner) for inner, outer in zip([dn_of(uid), *names], names, strict=False))
 
 
 def campus(referral: str = REFERRAL) -> str:

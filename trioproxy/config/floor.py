@@ -2,7 +2,8 @@
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address, IPv6Address
 
 from trioproxy.config.model import Config, SocketAddress
@@ -11,12 +12,17 @@ from trioproxy.policy.floor import Floor, OwnEndpoints
 __all__ = ["build_floor", "is_local"]
 
 
-def build_floor(config: Config, listening: Iterable[SocketAddress] = ()) -> Floor:
+def build_floor(
+    config: Config,
+    listening: Iterable[SocketAddress] = (),
+    servers: Callable[[], AbstractSet[tuple[IPv4Address | IPv6Address, int]]] = frozenset,
+) -> Floor:
     """The floor that server and `rule explain` share.
 
     Args:
         config: `policy.open_floor`, `policy.closed` and the listeners with their `advertise`.
         listening: where the server listens in truth, if a listener took any free port.
+        servers: where the backends' servers are now.
     """
     listeners: set[tuple[IPv4Address | IPv6Address | None, int]] = set()
     for listener in config.listener:
@@ -25,7 +31,8 @@ def build_floor(config: Config, listening: Iterable[SocketAddress] = ()) -> Floo
     for address in (*(listener.address for listener in config.listener), *listening):
         listeners.add((None if address.host.is_unspecified else address.host, address.port))
     endpoints = {(closed.host, closed.port) for closed in config.policy.closed}
-    return Floor(config.policy.open_floor, OwnEndpoints(listeners=listeners, endpoints=endpoints, is_local=is_local))
+    own = OwnEndpoints(listeners=listeners, endpoints=endpoints, servers=servers, is_local=is_local)
+    return Floor(config.policy.open_floor, own)
 
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:

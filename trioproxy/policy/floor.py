@@ -30,6 +30,10 @@ def _nowhere(_address: IPAddress) -> bool:
     return False
 
 
+def _nothing() -> AbstractSet[_Endpoint]:
+    return frozenset()
+
+
 @attrs.frozen
 class OwnEndpoints:
     """The TCP endpoints that belong to this installation and are nobody's target (CVE-2021-21382).
@@ -37,12 +41,14 @@ class OwnEndpoints:
     Attributes:
         listeners: address and port of each of our listeners (SOCKS, admin, metrics, other nodes, what a NAT in front of
             us forwards); None as address listens everywhere.
-        endpoints: address and port of the servers that we ourselves rely on (LDAP, database).
+        endpoints: address and port of the servers that we ourselves rely on (a database).
+        servers: the same for those whose addresses change while we run (directories); asked for each verdict.
         is_local: whether an address belongs to this machine; asked only about a port on which we listen everywhere.
     """
 
     listeners: AbstractSet[_Endpoint] = attrs.field(default=frozenset(), converter=_frozen)
     endpoints: AbstractSet[_Endpoint] = attrs.field(default=frozenset(), converter=_frozen)
+    servers: Callable[[], AbstractSet[_Endpoint]] = _nothing
     is_local: Callable[[IPAddress], bool] = _nowhere
     _ports: frozenset[int] = attrs.field(init=False, repr=False, eq=False)
 
@@ -54,7 +60,11 @@ class OwnEndpoints:
         """Which of our endpoints this is, or None."""
         if port in self._ports and self._is_listener(address, port):
             return OWN_LISTENER
-        return OWN_SERVER if (address, port) in self.endpoints else None
+        return self.server(address, port)
+
+    def server(self, address: IPAddress, port: int) -> str | None:
+        """The same for the servers that we rely on alone."""
+        return OWN_SERVER if (address, port) in self.endpoints or (address, port) in self.servers() else None
 
     def _is_listener(self, address: IPAddress, port: int) -> bool:
         if (address, port) in self.listeners:
@@ -95,7 +105,7 @@ class Floor:
             case RuleProtocol.TCP:
                 return self._own.part_of(address, port)
             case RuleProtocol.UDP:  # directories and name servers speak it too; our listeners do not
-                return OWN_SERVER if (address, port) in self._own.endpoints else None
+                return self._own.server(address, port)
             case RuleProtocol.BIND:  # who connects to us is not reached by us
                 return None
             case _:

@@ -1,17 +1,26 @@
 """The oracle: LDAP messages written and read by pyasn1, by the grammar of RFC 4511 that comes with ldap3."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from ldap3.protocol import rfc4511
-from pyasn1.codec.ber import decoder, encoder  # type: ignore[import-untyped]
-from pyasn1.type import namedtype, univ  # type: ignore[import-untyped]
+from pyasn1.codec.ber import decoder, encoder
+from pyasn1.type import namedtype, univ
 
-__all__ = ["Tree", "bind_response", "entry", "extended", "filter_of", "reference", "request_of", "result", "tlv"]
+__all__ = [
+    "Tree",
+    "bind_response",
+    "entry",
+    "extended",
+    "filter_of",
+    "reference",
+    "request_of",
+    "result",
+    "search_of",
+    "tlv",
+]
 
-Tree: TypeAlias = tuple[Any, ...]  # ("and", Tree, ...), or a comparison: ("equalityMatch", attribute, value)
-
-_FILTERS: Final = {kind.asn1Object.tagSet[0].tagId: kind for kind in rfc4511.Filter.componentType.namedTypes}
+Tree: TypeAlias = tuple[int, Any]  # a tag, and what is in it: bytes or more of these
 
 
 class _Search(univ.Sequence):  # type: ignore[misc]
@@ -57,13 +66,13 @@ def entry(number: int, dn: str, attributes: Mapping[str, Sequence[bytes]]) -> by
     return _encoded(number, "searchResEntry", answer)
 
 
-def result(number: int, code: int, matched: str = "", diagnostic: str = "", referrals: Sequence[str] = ()) -> bytes:
+def result(number: int, code: int, matched: str = "", diagnostic: str = "", *, referrals: Sequence[str] = ()) -> bytes:
     """The end of a search."""
     return _encoded(number, "searchResDone", _filled(rfc4511.SearchResultDone(), code, matched, diagnostic, referrals))
 
 
 def bind_response(
-    number: int, code: int, matched: str = "", diagnostic: str = "", referrals: Sequence[str] = (), sasl: bytes = b""
+    number: int, code: int, matched: str = "", diagnostic: str = "", *, referrals: Sequence[str] = (), sasl: bytes = b""
 ) -> bytes:
     """The answer to a bind."""
     answer = _filled(rfc4511.BindResponse(), code, matched, diagnostic, referrals)
@@ -110,29 +119,29 @@ def _encoded(number: int, kind: str, answer: Any) -> bytes:
 
 def request_of(data: bytes) -> tuple[int, Any]:
     """Number and contents of a request."""
-    spec = _Message() if data[5] == 0x63 or b"\x63" in data[:12] else rfc4511.LDAPMessage()
-    message, rest = decoder.decode(data, asn1Spec=spec)
+    message, rest = decoder.decode(data, asn1Spec=rfc4511.LDAPMessage())
     assert not rest
-    number = int(message["messageID"])
-    if "searchRequest" in message:
-        return number, message["searchRequest"]
-    return number, message["protocolOp"].getComponent()
+    return int(message["messageID"]), message["protocolOp"].getComponent()
+
+
+def search_of(data: bytes) -> Any:
+    """Contents of a search request, but its filter as it was encoded."""
+    message, rest = decoder.decode(data, asn1Spec=_Message())
+    assert not rest
+    return message["searchRequest"]
 
 
 def filter_of(data: bytes) -> Tree:
     """The filter of a search request."""
-    return _tree(bytes(request_of(data)[1]["filter"]))
+    (tree,) = _trees(bytes(search_of(data)["filter"]))
+    return tree
 
 
-def _tree(data: bytes) -> Tree:
-    kind = _FILTERS[data[0] & 0x1F]
-    if kind.name in ("and", "or", "notFilter"):
-        rest = bytes(decoder.decode(data, asn1Spec=_implicit(data[0]))[0])
-        terms: list[Tree] = []
-        while rest:
-            term, rest = decoder.decode(rest, asn1Spec=univ.Any())
-            terms.append(_tree(bytes(term)))
-        return (kind.name, *terms)
-    value, rest = decoder.decode(data, asn1Spec=kind.asn1Object)
-    assert not rest
-    return (kind.name, *_leaves(value))
+def _trees(data: bytes) -> Iterator[Tree]:
+    while data:
+        header = 2 if data[1] < 0x80 else 2 + (data[1] & 0x7F)
+        size = data[1] if header == 2 else int.from_bytes(data[2:header], "big")
+        contents, tag = data[header : header + size], data[0]
+        assert len(contents) == size
+        yield (tag, tuple(_trees(contents)) if tag & 0x20 else contents)
+        data = data[header + size :]

@@ -1,0 +1,415 @@
+"""What slapd would never do: referrals with a trap, broken TLS, silence, garbage, entries that change in between."""
+
+import resource
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auth import Answer, Cause, Identity, Rejected, Rejection, Unavailable
+from auth.ldap import LdapSettings
+from tests.auth.ldap.trying import UNKNOWN, settings_for, trying
+from tests.directories.authority import Authority
+from tests.directories.emulated import MemoryDirectory
+from tests.directories.messages import (
+    Kind,
+    Request,
+    bind_result,
+    disconnection,
+    entry,
+    extended_result,
+    intermediate,
+    reference,
+    search_done,
+)
+from tests.directories.misbehaviour import (
+    GARBAGE,
+    black_hole,
+    close,
+    close_within,
+    endless,
+    huge,
+    reset,
+    result_for,
+    silent,
+    slowly,
+    start_tls_with_more,
+)
+from tests.directories.scripted import Reply, Script, ScriptedServer
+from tests.directories.tree import BASE, GROUPS, PEOPLE, PROXY_GROUP, SERVICE, SERVICE_PASSWORD, dn_of, password_of
+
+ALICE = {
+    "objectClass": ["inetOrgPerson"],
+    "uid": ["alice"],
+    "entryUUID": ["6ba7b810-9dad-11d1-80b4-00c04fd430c8"],
+}
+QUICK: dict[str, Any] = {"connect_s": 0.4, "answer_s": 0.4, "login_s": 1.0}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One for all servers here."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def tls(authority: Authority) -> ssl.SSLContext:
+    """A good certificate."""
+    return authority.good().context()
+
+
+@pytest.fixture
+def make_settings(authority: Authority, tmp_path: Path) -> Callable[..., LdapSettings]:
+    """Makes settings for a server with a good certificate."""
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text(SERVICE_PASSWORD)
+
+    def make(*urls: str, **changes: Any) -> LdapSettings:
+        return settings_for(authority.pem, secret, *urls, **changes)
+
+    return make
+
+
+@pytest.fixture
+def directory() -> MemoryDirectory:
+    """Alice, a member, in a directory that can change under a login's feet."""
+    memory = MemoryDirectory(BASE)
+    memory.add(PEOPLE, {"objectClass": ["organizationalUnit"]})
+    memory.add(GROUPS, {"objectClass": ["organizationalUnit"]})
+    memory.add(SERVICE, {"objectClass": ["applicationProcess"]}, SERVICE_PASSWORD)
+    memory.add(dn_of("alice"), ALICE, password_of("alice"))
+    memory.add(PROXY_GROUP, {"objectClass": ["groupOfNames"], "cn": ["system-proxy"]})
+    memory.join(PROXY_GROUP, dn_of("alice"))
+    return memory
+
+
+def instead(directory: Script, of: Callable[[Request], bool], reply: Callable[[], Reply]) -> Script:
+    """The answers of a directory, but for some requests."""
+    return lambda request: reply() if of(request) else directory(request)
+
+
+def of_user(request: Request) -> bool:
+    """The bind as a user."""
+    return request.kind is Kind.BIND and request.dn == dn_of("alice")
+
+
+def of_people(request: Request) -> bool:
+    """The search for the user."""
+    return request.kind is Kind.SEARCH and request.base == PEOPLE
+
+
+def of_entry(request: Request) -> bool:
+    """Reading the entry again."""
+    return request.kind is Kind.SEARCH and request.scope == 0
+
+
+def of_groups(request: Request) -> bool:
+    """The search for groups."""
+    return request.kind is Kind.SEARCH and request.base == GROUPS
+
+
+def unavailable(answer: Answer, *causes: Cause) -> Unavailable:
+    """It must be that, by one of these causes."""
+    assert isinstance(answer, Unavailable), answer
+    assert answer.cause in causes, answer
+    return answer
+
+
+def test_a_directory_in_memory(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any]
+) -> None:
+    """The stage for all that follows: here a login works, and what is sent is what was meant (cases 47, 49)."""
+    with ScriptedServer(directory, tls=tls) as server, trying(make_settings(server.url)) as campus:
+        assert isinstance(campus.log_in("alice"), Identity)
+        assert all(request.encrypted for request in server.requests)
+        assert [request.dn for request in server.binds] == [SERVICE, dn_of("alice")]
+        assert len({request.connection for request in server.binds}) == 2
+        first = server.searches[0]
+        assert (first.filter, first.size_limit, first.values) == ("(uid=alice)", 2, (b"alice",))
+        asked = len(server.requests)
+        for name in ("*", "a*", "*)(uid=*", "a)(|(cn=*"):
+            assert campus.log_in(name, "x") == UNKNOWN
+            assert server.requests[asked].values == (name.encode(),)
+            asked = len(server.requests)
+        assert campus.log_in("alice", "") == Rejected(Rejection.EMPTY_PASSWORD)
+        assert len(server.requests) == asked
+
+
+# ---- referrals (case 52)
+
+
+@pytest.mark.parametrize("where", [of_people, of_entry, of_groups, of_user, lambda request: request.kind is Kind.BIND])
+def test_referral(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any], where: Callable[[Request], bool]
+) -> None:
+    """As the result of a search or a bind: the second host never hears of us (case 52)."""
+    with ScriptedServer(tls=tls) as elsewhere:
+        urls = [f"{elsewhere.url}/{PEOPLE}", f"ldap://127.0.0.1:{elsewhere.port}/{PEOPLE}"]
+
+        def script(request: Request) -> Reply:
+            if not where(request):
+                return directory(request)
+            make = bind_result if request.kind is Kind.BIND else search_done
+            return [make(10, referrals=urls)]
+
+        with ScriptedServer(script, tls=tls) as server, trying(make_settings(server.url)) as campus:
+            unavailable(campus.log_in("alice"), Cause.REFUSED, Cause.SERVICE_LOGIN)
+        assert elsewhere.connections == 0
+
+
+def test_continuation_reference(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any]
+) -> None:
+    """Beside the entry, or in its place; ignored where that is set, followed never (cases 51 and 52)."""
+    with ScriptedServer(tls=tls) as elsewhere:
+        found = [entry(dn_of("alice"), ALICE), reference(f"{elsewhere.url}/{PEOPLE}"), search_done()]
+        for reply, ignored in ((found, Identity), (found[1:], Rejected)):
+            script = instead(directory, of_people, lambda reply=reply: reply)
+            with ScriptedServer(script, tls=tls) as server:
+                with trying(make_settings(server.url)) as campus:
+                    unavailable(campus.log_in("alice"), Cause.REFUSED)
+                with trying(make_settings(server.url, search_references="ignore")) as campus:
+                    assert isinstance(campus.log_in("alice"), ignored)
+        assert elsewhere.connections == 0
+
+
+# ---- StartTLS (case 53)
+
+
+def starttls_refused(_tls: ssl.SSLContext) -> Script:
+    """The server does not want to."""
+    return result_for(2, "unsupported extended operation")
+
+
+def starttls_unknown(_tls: ssl.SSLContext) -> Script:
+    """Somebody on the line has taken it out: the server knows no such operation."""
+    return lambda _request: [extended_result(53)]
+
+
+def starttls_with_words_before(tls: ssl.SSLContext) -> Script:
+    """Somebody on the line puts an answer to the next request behind the yes (CVE-2021-3935)."""
+    return lambda _request: start_tls_with_more(tls, bind_result().numbered(2))
+
+
+def starttls_without_tls(_tls: ssl.SSLContext) -> Script:
+    """Yes, and then no handshake."""
+    return lambda _request: [extended_result(), silent]
+
+
+def starttls_with_plain_text(_tls: ssl.SSLContext) -> Script:
+    """Yes, and then plain LDAP."""
+    return lambda _request: [extended_result(), bind_result(), bind_result()]
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        starttls_refused,
+        starttls_unknown,
+        starttls_with_words_before,
+        starttls_without_tls,
+        starttls_with_plain_text,
+    ],
+)
+def test_start_tls_that_fails(
+    tls: ssl.SSLContext, make_settings: Callable[..., Any], script: Callable[[ssl.SSLContext], Script]
+) -> None:
+    """No bind is sent, and the login is unavailable (case 53)."""
+    with ScriptedServer(script(tls)) as server:
+        with trying(make_settings(server.url, **QUICK)) as campus:
+            unavailable(campus.log_in("alice"), Cause.TLS, Cause.TIMEOUT, Cause.PROTOCOL)
+        assert server.binds == []
+
+
+# ---- what changes between the steps (case 57, and the order of a login)
+
+
+def removed_from_the_group(directory: MemoryDirectory) -> None:
+    """The proxy group loses her."""
+    directory.leave(PROXY_GROUP, dn_of("alice"))
+
+
+def deleted(directory: MemoryDirectory) -> None:
+    """She has gone."""
+    removed_from_the_group(directory)
+    directory.remove(dn_of("alice"))
+
+
+def replaced(directory: MemoryDirectory) -> None:
+    """Somebody else has her DN, and even her membership."""
+    directory.set(dn_of("alice"), "entryUUID", "00000000-9dad-11d1-80b4-00c04fd430c8")
+
+
+def renamed(directory: MemoryDirectory) -> None:
+    """The entry has another name now."""
+    directory.set(dn_of("alice"), "uid", "mallory")
+
+
+def locked(directory: MemoryDirectory) -> None:
+    """The flag is set."""
+    directory.set(dn_of("alice"), "pwdAccountLockedTime", "000001010000Z")
+
+
+@pytest.mark.parametrize("change", [removed_from_the_group, deleted, replaced, renamed, locked])
+@pytest.mark.parametrize("moment", ["on_bind", "on_bound"])
+def test_change_in_between(
+    directory: MemoryDirectory,
+    tls: ssl.SSLContext,
+    make_settings: Callable[..., Any],
+    change: Callable[[MemoryDirectory], None],
+    moment: str,
+) -> None:
+    """Removed, deleted, replaced or locked while the password is on its way: she does not get in (case 57)."""
+
+    def act(dn: str) -> None:
+        if dn == dn_of("alice"):
+            change(directory)
+
+    setattr(directory, moment, act)
+    with ScriptedServer(directory, tls=tls) as server, trying(make_settings(server.url)) as campus:
+        answer = campus.log_in("alice")
+        assert isinstance(answer, Rejected | Unavailable)
+        # It is one login that went wrong, and no hint that she is unknown: that would send the password on.
+        assert answer != UNKNOWN
+
+
+# ---- a server in trouble (case 59)
+
+
+MISBEHAVIOURS: dict[str, Reply] = {
+    "silent": [silent],
+    "a byte a second": [slowly(search_done(), interval_s=0.2)],
+    "closes": [close],
+    "resets": [reset],
+    "closes within a message": [close_within(search_done())],
+    "busy": [],
+    "unavailable": [],
+    "100 MiB": [huge()],
+    "without end": [endless()],
+    "references without end": [endless(reference("ldap://x/"))],
+    "notices without end": [endless(intermediate())],
+    "says farewell": [disconnection()],
+    "another question's answer": [search_done().numbered(99)],
+    "an answer of another kind": [extended_result()],
+    **{f"garbage: {name}": [act] for name, act in GARBAGE.items()},
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVIOURS)
+@pytest.mark.parametrize("where", [of_people, of_user, of_groups])
+def test_misbehaviour(
+    directory: MemoryDirectory,
+    tls: ssl.SSLContext,
+    make_settings: Callable[..., Any],
+    name: str,
+    where: Callable[[Request], bool],
+) -> None:
+    """Whatever comes, at whatever step: unavailable, no thread is left, memory stays flat, and then it works again."""
+    broken = threading.Event()
+    broken.set()
+
+    def script(request: Request) -> Reply:
+        if not (where(request) and broken.is_set()):
+            return directory(request)
+        if name in ("busy", "unavailable"):
+            return result_for(51 if name == "busy" else 52)(request)
+        return MISBEHAVIOURS[name]
+
+    memory_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ScriptedServer(script, tls=tls) as server, trying(make_settings(server.url, **QUICK)) as campus:
+        before = threading.active_count()
+        answer = campus.log_in("alice")
+        unavailable(answer, Cause.TIMEOUT, Cause.CONNECT, Cause.PROTOCOL, Cause.BUSY)
+        assert sum(request.dn == dn_of("alice") for request in server.binds) <= 1
+        broken.clear()
+        assert isinstance(campus.log_in("alice"), Identity)
+        assert threading.active_count() <= before + server.connections  # those of the scripted server
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory_kib < 64 << 10
+
+
+def test_a_bind_is_never_sent_twice(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any]
+) -> None:
+    """When the bind was sent and no answer came, no other server is asked: it may have counted already (item 7)."""
+    hangs = instead(directory, of_user, lambda: [silent])
+    with ScriptedServer(hangs, tls=tls) as first, ScriptedServer(directory, tls=tls) as second:
+        with trying(make_settings(first.url, second.url, **QUICK)) as campus:
+            unavailable(campus.log_in("alice"), Cause.TIMEOUT)
+            assert second.connections == 0
+            assert isinstance(campus.log_in("alice"), Identity)  # the first is skipped now
+            assert len(second.binds) == 2
+
+
+def test_the_next_server_takes_over(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any]
+) -> None:
+    """Before the bind everything may be asked again, of the next one, in the same login."""
+    hangs = instead(directory, of_people, lambda: [silent])
+    with ScriptedServer(hangs, tls=tls) as first, ScriptedServer(directory, tls=tls) as second:
+        with trying(make_settings(first.url, second.url, connect_s=1, answer_s=0.3, login_s=5)) as campus:
+            assert isinstance(campus.log_in("alice"), Identity)
+            assert len(second.binds) == 2
+            assert dn_of("alice") not in [request.dn for request in first.binds]
+
+
+def test_black_hole(directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any]) -> None:
+    """A machine that drops every packet: the next one is asked in the same login; alone it is unavailable in time."""
+    with black_hole() as port, ScriptedServer(directory, tls=tls) as server:
+        dead = f"ldaps://127.0.0.1:{port}"
+        with trying(make_settings(dead, server.url, connect_s=0.3, login_s=5)) as campus:
+            assert isinstance(campus.log_in("alice"), Identity)
+        with trying(make_settings(dead, **QUICK)) as campus:
+            unavailable(campus.log_in("alice"), Cause.CONNECT, Cause.TIMEOUT)
+
+
+@pytest.mark.parametrize("code", [1, 2, 8, 13, 32, 50, 53, 80, 4096])
+def test_strange_results(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any], code: int
+) -> None:
+    """A bind or search with any other result is neither success nor a wrong password."""
+    for where in (of_user, of_people, of_groups):
+
+        def script(request: Request, where: Callable[[Request], bool] = where) -> Reply:
+            return result_for(code, "no\nthanks")(request) if where(request) else directory(request)
+
+        with ScriptedServer(script, tls=tls) as server, trying(make_settings(server.url)) as campus:
+            problem = unavailable(campus.log_in("alice"), Cause.REFUSED).problem
+            assert str(code) in problem
+            assert "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [entry("", ALICE)],
+        [entry("this is no name", ALICE)],
+        [entry(b"uid=\xff\xfe,dc=example", ALICE)],
+        [entry(dn_of("alice"), {**ALICE, "entryUUID": []})],
+        [entry(dn_of("alice"), {**ALICE, "entryUUID": ["a", "b"]})],
+        [entry(dn_of("alice"), {**ALICE, "objectClass": ["ALIAS"]})],
+        [entry(dn_of("alice"), {**ALICE, "objectClass": ["top", "referral"]})],
+        [entry(dn_of("alice"), ALICE), entry(dn_of("bob"), ALICE)],
+        [entry(dn_of("alice"), ALICE), entry(dn_of("alice"), ALICE), entry(dn_of("alice"), ALICE)],
+    ],
+)
+def test_strange_entries(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any], found: list[Any]
+) -> None:
+    """Without a name, without an id, an alias, two: nobody is bound as any of them (case 51)."""
+    script = instead(directory, of_people, lambda: [*found, search_done()])
+    with ScriptedServer(script, tls=tls) as server:
+        with trying(make_settings(server.url)) as campus:
+            unavailable(campus.log_in("alice"), Cause.AMBIGUOUS, Cause.PROTOCOL)
+        assert [request.dn for request in server.binds] == [SERVICE]
+
+
+def test_tls_handshake_that_never_ends(make_settings: Callable[..., Any]) -> None:
+    """ldaps:// to something that takes the bytes and says nothing (case 59)."""
+    with ScriptedServer(at_first=silent) as server:
+        with trying(make_settings(f"ldaps://localhost:{server.port}", **QUICK)) as campus:
+            unavailable(campus.log_in("alice"), Cause.TIMEOUT)
+        assert server.requests == []
