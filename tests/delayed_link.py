@@ -43,7 +43,7 @@ def run(delay_s: float) -> None:
             return
         if device in ready:
             packet = os.read(device, _PACKET_BYTES_MAX)
-            if packet[0] >> 4 == 4:  # noqa: PLR2004 - IP version 4; the kernel also asks for IPv6 neighbours
+            if packet[0] >> 4 == 4:
                 waiting.append((time.monotonic() + delay_s, packet))
         while waiting and waiting[0][0] <= time.monotonic():
             packet = waiting.popleft()[1]

@@ -52,7 +52,8 @@ class Request:
         connection: the connection's, from 1.
         encrypted: whether it came through TLS.
         dn, password: of a simple bind.
-        base, scope, filter, attributes, size_limit: of a search; the filter as RFC 4515 text, scope 0, 1 or 2.
+        base, scope, filter, attributes, size_limit, follow_aliases: of a search; the filter as RFC 4515 text, scope 0, 1
+            or 2.
         values: the assertion values of the filter, as they came.
         parsed: the filter, to be applied.
         oid: of an extended request.
@@ -71,6 +72,7 @@ class Request:
     parsed: Filter | None = attrs.field(default=None, repr=False)
     attributes: tuple[str, ...] = ()
     size_limit: int = 0
+    follow_aliases: bool = False
     oid: str = ""
 
 
@@ -161,7 +163,6 @@ def _bind(number: int, contents: bytes) -> Request:
 
 def _search(number: int, contents: bytes) -> Request:
     (_, base), (_, scope), (_, aliases), (_, size), _, (_, types_only), wanted, (_, names) = elements(contents)
-    assert aliases == b"\0", "an alias would be followed"
     assert types_only == b"\0"
     parsed = read_filter(*wanted)
     return Request(
@@ -174,6 +175,7 @@ def _search(number: int, contents: bytes) -> Request:
         parsed=parsed,
         attributes=tuple(name.decode() for _, name in elements(names)),
         size_limit=int.from_bytes(size),
+        follow_aliases=aliases != b"\0",
     )
 
 

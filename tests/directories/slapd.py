@@ -56,6 +56,7 @@ class Slapd:
         unauthenticated_binds: a name without a password is welcome, as nobody (RFC 4513 section 5.1.2).
         tls_required: nothing but StartTLS without TLS.
         size_limit: entries in an answer, at most.
+        host: the address where it listens.
         more: lines of slapd.conf, before the database.
         more_database: lines of slapd.conf, for the database.
     """
@@ -72,12 +73,14 @@ class Slapd:
         unauthenticated_binds: bool = False,
         tls_required: bool = False,
         size_limit: int | None = None,
+        host: str = "127.0.0.1",
         more: str = "",
         more_database: str = "",
     ) -> None:
         self.folder = folder
         self.ca = authority.pem
         self.port = self.tls_port = 0
+        self._host = host
         self._certificate = certificate or authority.good()
         self._ldif = campus() if ldif is None else ldif
         self._global = [
@@ -184,7 +187,7 @@ class Slapd:
     def _launched(self) -> bool:
         """Start it; whether it listens, and did not end instead because a port is taken."""
         # The path of a Unix socket has 107 bytes at most, which a folder of pytest can exceed: it is relative.
-        urls = f"ldap://127.0.0.1:{self.port}/ ldaps://127.0.0.1:{self.tls_port}/ ldapi://ldapi/"
+        urls = f"ldap://{self._host}:{self.port}/ ldaps://{self._host}:{self.tls_port}/ ldapi://ldapi/"
         command = [program_path("slapd"), "-d", "stats", "-f", "slapd.conf", "-h", urls]
         with self._log_file.open("ab") as log:
             process = self._process = subprocess.Popen(

@@ -1,16 +1,14 @@
 """The directory of the tests is one: what tests rely on is so, with OpenLDAP's own programs and with plain ldap3."""
 
 import socket
-import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import ldap3
 import pytest
 from ldap3.core.exceptions import LDAPStartTLSError
 
 from tests.directories.authority import Authority
+from tests.directories.clients import OF_LDAP3, client
 from tests.directories.slapd import Slapd
 from tests.directories.tree import (
     BASE,
@@ -30,8 +28,6 @@ from tests.directories.tree import (
 from tests.system.waiting import until
 
 SIZE_LIMIT_EXCEEDED, CONFIDENTIALITY_REQUIRED, NO_SUCH_OBJECT, INVALID_CREDENTIALS, UNWILLING = 4, 13, 32, 49, 53
-
-OF_LDAP3 = r"ignore:ssl.match_hostname\(\) is deprecated:DeprecationWarning"  # it checks names with it, before 3.12
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +55,6 @@ def _whoami(slapd: Slapd, dn: str, password: str) -> tuple[int, str]:
     """Exit code and output of ldapwhoami, by TLS from the start."""
     done = slapd.program("ldapwhoami", "-H", f"ldaps://127.0.0.1:{slapd.tls_port}", "-x", "-D", dn, "-w", password)
     return done.returncode, done.stdout
-
-
-@contextmanager
-def _bound(slapd: Slapd, ca: Path, dn: str, password: str) -> Iterator[ldap3.Connection]:
-    """Plain ldap3 after StartTLS and a bind. It must be told to verify, and to clean up."""
-    tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=str(ca))
-    server = ldap3.Server("localhost", slapd.port, tls=tls, get_info=ldap3.NONE)
-    connection = ldap3.Connection(server, dn, password, auto_referrals=False)
-    try:
-        connection.open()
-        connection.start_tls()
-        connection.bind()
-        yield connection
-    finally:
-        connection.socket.close()
 
 
 # ---- what stands in it
@@ -112,7 +93,8 @@ def test_every_trap_of_the_tree_is_there(slapd: Slapd) -> None:
 @pytest.mark.filterwarnings(OF_LDAP3)
 def test_rules_come_back(slapd: Slapd) -> None:
     """By the service account, through ldap3: of users and of groups."""
-    with _bound(slapd, slapd.ca, SERVICE, SERVICE_PASSWORD) as connection:
+    with client(slapd.port, SERVICE, SERVICE_PASSWORD, ca=slapd.ca) as connection:
+        connection.bind()
         connection.search(BASE, "(trioproxyRule=*)", attributes=["trioproxyRule"])
         found = {entry["dn"]: entry["attributes"]["trioproxyRule"] for entry in connection.response if "dn" in entry}
     assert {dn_of("alice"): 2, f"cn=students,{GROUPS}": 2, f"cn=staff,{GROUPS}": 1} == {
@@ -223,11 +205,11 @@ def test_ldap3_trusts_the_authority_and_no_other(slapd: Slapd, tmp_path: Path) -
     """StartTLS with verification: the right CA is needed, and without it there is no bind."""
     alice = dn_of("alice")
     before = slapd.binds(alice)
-    with _bound(slapd, slapd.ca, alice, password_of("alice")) as connection:
-        assert connection.bound
+    with client(slapd.port, alice, password_of("alice"), ca=slapd.ca) as connection:
+        assert connection.bind()
     other = Authority(tmp_path).pem
     with pytest.raises(LDAPStartTLSError, match="certificate verify failed"):
-        with _bound(slapd, other, alice, password_of("alice")):
+        with client(slapd.port, alice, password_of("alice"), ca=other):
             pass
     assert slapd.binds(alice) == before + 1
 

@@ -217,7 +217,7 @@ def test_name_server_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_addresses_of_the_servers(slapd: Slapd) -> None:
     """Known from the start, so that they can be nobody's target."""
-    with trying(of_slapd(slapd, slapd.tls_url, slapd.url.replace("127.0.0.1", "localhost"))) as campus:
+    with trying(of_slapd(slapd, slapd.tls_url, slapd.url.replace("localhost", "127.0.0.1"))) as campus:
         deadline = time.monotonic() + 20
         while len(campus.backend.endpoints) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
