@@ -7,9 +7,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
+from auth import EntryRules, Identity, Rejected, Rejection, Unavailable
+from auth.registry import BackendError
 from tests.cli.conftest import Command
+from tests.plugins import Directory, install_directory
 
 UNRESOLVED = "cannot be resolved on this machine, so the proxy cannot reach it either"
 CHANGE_SOURCE = "`trioproxy user change alice --source NETWORK` changes that"
@@ -261,13 +265,217 @@ def test_a_user_who_is_not_there(desk: Command) -> None:
     assert result.lines[-3:-1] == ["DENIED: the login is refused", "apart from that: DENIED: no rule allows it"]
 
 
-def test_a_user_of_another_backend(desk: Command, tmp_path: Path) -> None:
-    """Groups that a directory knows can be given; without them the rules of the store alone are shown."""
+STAFF, UID = "cn=staff,ou=groups,dc=example", "uid=carol,ou=people,dc=example"
+CAROL = Identity(
+    "main",
+    "carol",
+    frozenset({"staff", "system-proxy"}),
+    rules=(
+        EntryRules("staff", STAFF, ("deny tcp:*(*)->*(22)", "tcp:*(*)->*(21,22)")),
+        EntryRules(None, UID, ("tcp:*(*)->*(everything)", "tcp:*(*)->*.example.org(9000)")),
+    ),
+)
+SKIPPED = f'{UID}: the rule "tcp:*(*)->*(everything)" is left out; column 13: expected *, a port, or a range'
+
+
+@pytest.fixture
+def campus(desk: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The same installation with a directory behind the local users."""
+    install_directory(monkeypatch, CAROL)
+    with (tmp_path / "trioproxy.toml").open("a", encoding="utf-8") as config:
+        config.write('[auth]\nbackends = ["local", "campus"]\n[auth.campus]\ntype = "directory"\n')
+    return desk
+
+
+def rewrite(tmp_path: Path, old: str, new: str) -> None:
+    """Change the configuration."""
     config = tmp_path / "trioproxy.toml"
-    config.write_text('[auth]\nbackends = ["local", "campus"]\n[auth.campus]\ntype = "local"\n', encoding="utf-8")
-    result = desk("rule", "explain", "--user", "carol", "--group", "Staff", *CLIENT, "tcp", "93.184.216.34:80")
-    assert "carol is no local user; which groups another backend knows is not asked here" in result.err
-    assert result.lines[-1] == "ALLOWED by rule 2 of group:staff"
+    text = config.read_text(encoding="utf-8")
+    assert old in text
+    config.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def explain_carol(campus: Command, *arguments: str) -> list[str]:
+    """The explanation for a user of the directory."""
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, *arguments)
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert result.err.startswith(f"note: {SKIPPED}")
+    assert Directory.is_open == 0
+    return result.lines
+
+
+def test_a_user_of_a_directory(campus: Command) -> None:
+    """Groups and rules that the directory knows take part; each layer says from where its deciding rule comes."""
+    assert explain_carol(campus, "tcp", "93.184.216.34:21") == [
+        "carol (groups: staff, system-proxy) from 10.1.2.3 asks for tcp 93.184.216.34:21",
+        "",
+        "93.184.216.34: allowed",
+        "LAYER               VOTE   ID  RULE                FROM",
+        "floor               -          not part of it",
+        "global              -          none of 1 fits",
+        "tenant:main         -          no rules",
+        f"group:staff         allow      tcp:*(*)->*(21,22)  {STAFF}",
+        "group:system-proxy  -          no rules",
+        "user:carol          -          none of 1 fits",
+        "",
+        f"ALLOWED by a rule of group:staff in {STAFF}",
+    ]
+    assert Directory.asked == [("main", "carol")]
+
+
+def test_a_directory_and_the_store_in_one_layer(campus: Command) -> None:
+    """Inside a layer the store's rules are asked first."""
+    lines = explain_carol(campus, "tcp", "93.184.216.34:80")
+    assert "group:staff         allow  2   tcp:10.0.0.0/8(*)->internet(80,443)  store" in lines
+    assert lines[-1] == "ALLOWED by rule 2 of group:staff"
+    campus("rule", "add", "group:staff", "tcp:*(*)->*(22)")
+    assert explain_carol(campus, "tcp", "93.184.216.34:22")[-1] == "ALLOWED by rule 5 of group:staff"
+
+
+def test_a_ban_in_a_directory(campus: Command) -> None:
+    """What to do about it: an exception in the store, which is asked first, or a change of the directory."""
+    lines = explain_carol(campus, "tcp", "93.184.216.34:22")
+    assert lines[-3:] == [
+        f"DENIED: a rule of group:staff in {STAFF} forbids it, and one deny outweighs every allow",
+        "  to allow it to everybody in group:staff: trioproxy rule add group:staff 'tcp:*(*)->93.184.216.34(22)'",
+        f"  or to lift the ban for everybody in group:staff: change the directory, {STAFF}",
+    ]
+    run_advice(campus, lines[-2])
+    assert explain_carol(campus, "tcp", "93.184.216.34:22")[-1] == "ALLOWED by rule 5 of group:staff"
+
+
+def test_a_rule_of_a_directory_is_close(campus: Command) -> None:
+    """Near misses are looked for there as well."""
+    lines = explain_carol(campus, "udp", "www.example.org:9000", "--address", "93.184.216.34")
+    assert f"  close: a rule of user:carol in {UID} fits but for the protocol: tcp:*(*)->*.example.org(9000)" in lines
+
+
+def test_json_of_a_user_of_a_directory(campus: Command) -> None:
+    """The entry of the directory takes the place of the id."""
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, "--json", "tcp", "93.184.216.34:21")
+    explanation = json.loads(result.out)
+    assert (explanation["allowed"], explanation["member"]) == (True, True)
+    [staff] = [layer for layer in explanation["addresses"][0]["layers"] if layer["vote"] == "allow"]
+    assert staff == {
+        "scope": "group:staff",
+        "vote": "allow",
+        "rule": "tcp:*(*)->*(21,22)",
+        "id": None,
+        "entry": STAFF,
+    }
+
+
+def test_more_groups_than_the_directory_knows(campus: Command) -> None:
+    """What would be if: the given group counts, the directory's groups stay."""
+    campus("rule", "add", "group:mailers", "tcp:*(*)->*(465)")
+    assert explain_carol(campus, "tcp", "93.184.216.34:465", "--group", "Mailers")[-1] == (
+        "ALLOWED by rule 5 of group:mailers"
+    )
+
+
+def test_local_users_are_not_looked_up_elsewhere(campus: Command) -> None:
+    """The first backend that knows the user decides, and the directory may be slow."""
+    assert explain(campus, "tcp", "93.184.216.34:443")[-1] == "ALLOWED by rule 2 of group:staff"
+    assert Directory.asked == []
+
+
+def test_a_directory_in_front_of_the_local_users(campus: Command, tmp_path: Path) -> None:
+    """Alice of the directory is somebody else than alice of the store; where it does not know her, the store does."""
+    rewrite(tmp_path, '["local", "campus"]', '["campus", "local"]')
+    assert explain(campus, "tcp", "93.184.216.34:443")[-1] == "ALLOWED by rule 2 of group:staff"
+    Directory.people["main", "alice"] = Identity("main", "alice", frozenset({"system-proxy"}))
+    assert explain(campus, "tcp", "93.184.216.34:443")[-3] == "DENIED: no rule allows it"
+
+
+def test_a_user_whom_no_backend_knows(campus: Command) -> None:
+    """A typing mistake, after all backends were asked."""
+    result = campus("rule", "explain", "--user", "dave", *CLIENT, "tcp", "93.184.216.34:80")
+    assert "login refused: there is no user dave" in result.lines
+    assert Directory.asked == [("main", "dave")]
+
+
+def test_a_user_whom_the_directory_refuses(campus: Command) -> None:
+    """The reason is that of the backend, which alone knows more."""
+    Directory.people["main", "carol"] = Rejected(Rejection.EXPIRED)
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, "tcp", "93.184.216.34:80")
+    assert "login refused: campus says: user is expired or not yet valid" in result.lines
+
+
+def test_a_directory_that_cannot_tell(campus: Command) -> None:
+    """Without groups and rules every explanation would be a guess."""
+    Directory.people["main", "carol"] = Unavailable("ldaps://ldap1.example.org does not answer\x1b[2J")
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, "tcp", "93.184.216.34:80")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines() == [
+        "trioproxy: campus cannot tell who carol is: ldaps://ldap1.example.org does not answer\\x1b[2J",
+        "  `trioproxy auth test carol` shows each step",
+    ]
+    assert Directory.is_open == 0
+
+
+@pytest.mark.parametrize("problem", [OSError("no such file"), ValueError("no such file")])
+def test_a_directory_that_cannot_be_opened(
+    campus: Command, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """A missing file with the certificates, say."""
+
+    def fail(_self: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(Directory, "open", fail)
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, "tcp", "93.184.216.34:80")
+    assert (result.code, result.err) == (
+        1,
+        "trioproxy: a backend of tenant main cannot be opened: no such file\n",
+    )
+
+
+def test_a_backend_that_cannot_be_built(campus: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the configuration could not show: another plug-in of the same name has come in between."""
+
+    def fail(*_arguments: object) -> None:
+        raise BackendError("auth.campus: gone")
+
+    monkeypatch.setattr("trioproxy.backends.build", fail)
+    result = campus("rule", "explain", "--user", "carol", *CLIENT, "tcp", "93.184.216.34:80")
+    assert (result.code, result.err) == (1, "trioproxy: auth.campus: gone\n")
+
+
+OUTSIDE = attrs.evolve(CAROL, groups=frozenset({"staff"}))
+
+
+def test_a_user_of_a_directory_outside_the_proxy_group(campus: Command) -> None:
+    """The login is refused; what the rules would say to a member is said all the same."""
+    Directory.people["main", "carol"] = OUTSIDE
+    lines = explain_carol(campus, "tcp", "93.184.216.34:21")
+    assert lines[1] == "login refused: carol is not a member of system-proxy, says campus"
+    assert lines[-1] == f"apart from that: ALLOWED by a rule of group:staff in {STAFF}"
+
+
+@pytest.mark.parametrize("name", ["alice", "carol"])
+def test_nonmembers_have_the_global_layer_alone(campus: Command, tmp_path: Path, name: str) -> None:
+    """`nonmembers = "global-rules"`: it says so, shows no other layer, and its advice is about the global layer."""
+    rewrite(tmp_path, "[auth]\n", '[auth]\nnonmembers = "global-rules"\n')
+    campus("user", "group", "alice", "--remove", "system-proxy")
+    Directory.people["main", "carol"] = OUTSIDE
+    arguments = ("rule", "explain", "--user", name, *CLIENT)
+    result = campus(*arguments, "tcp", "93.184.216.34:443")
+    assert result.err == ""
+    assert result.lines == [
+        f"{name} (groups: staff) from 10.1.2.3 asks for tcp 93.184.216.34:443",
+        "not in the proxy group, so the global layer alone judges",
+        "",
+        "93.184.216.34: denied",
+        "LAYER   VOTE  ID  RULE",
+        "floor   -         not part of it",
+        "global  -         none of 1 fits",
+        "",
+        "DENIED: no rule allows it",
+        f"  to allow it to {name}: trioproxy rule add global 'tcp:*(*)->93.184.216.34(443) user={name}'",
+    ]
+    run_advice(campus, result.lines[-1])
+    assert campus(*arguments, "tcp", "93.184.216.34:443").lines[-1] == "ALLOWED by rule 5 of global"
+    assert json.loads(campus(*arguments, "--json", "tcp", "93.184.216.34:443").out)["member"] is False
 
 
 def test_anonymous(desk: Command, tmp_path: Path) -> None:
@@ -340,6 +548,7 @@ def test_json(desk: Command) -> None:
         "vote": "deny",
         "rule": 'deny tcp:*(*)->*(25) note="no mail"',
         "id": 1,
+        "entry": None,
     }
     assert (first["floor"], second["floor"]) == (None, "::1/128 loopback")
     assert (second["decided_by"], second["rule"]) == (None, None)

@@ -1,23 +1,28 @@
 """`trioproxy auth test`: one login, step by step, with what to do about a failure."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import ip_address
-from typing import Final, assert_never
+from typing import Annotated, Final
 
 import attrs
-from cyclopts import App
+from cyclopts import App, Parameter
 
-from auth import Answer, Backend, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Credentials, Identity, Rejected, Rejection
 from auth.chain import Chain
 from auth.local import BackendContext, LocalUser
-from auth.registry import BackendError, build
-from trioproxy.cli.output import Failure, say, show_table, usage
+from auth.registry import BackendError
+from trioproxy.backends import build_chain
+from trioproxy.cli.login_report import Layer, Report
+from trioproxy.cli.login_trace import Trace
+from trioproxy.cli.output import Failure, say, show_json, usage
 from trioproxy.cli.passwords import read_password
 from trioproxy.cli.place import HERE, Place, parse_user
 from trioproxy.config import BackendTable, Config
-from trioproxy.policy.scope import Scope
-from trioproxy.store import Store
+from trioproxy.policy import Scope, directory_layers, rule_problems
+from trioproxy.store import Store, read_rule_set
 
 __all__ = ["app"]
 
@@ -28,70 +33,28 @@ app = App(
 )
 
 _LOCAL: Final = BackendTable("local")
-
-_ADVICE: Final[dict[Rejection, str]] = {
-    Rejection.EMPTY_PASSWORD: "no client gets in with an empty password",
-    Rejection.MALFORMED: "look for characters that are no text",
-    Rejection.UNKNOWN_USER: "a typing mistake, or another tenant? `trioproxy user add {name}` adds a local user",
-    Rejection.WRONG_PASSWORD: "`trioproxy user passwd {name}` sets a new password for a local user",
-    Rejection.DISABLED: "`trioproxy user enable {name}` lets a local user in again",
-    Rejection.EXPIRED: "`trioproxy user change {name} --valid-until 2026-12-31` prolongs a local user",
-    Rejection.WRONG_SOURCE: "`trioproxy user change {name} --source NETWORK` says from where a local user may log in",
-    Rejection.NOT_A_MEMBER: "`trioproxy user group {name} --add {proxy_group}` makes a local user a member",
-    Rejection.PENALTY: "wait, or look who else tries this name",
-}
-
-
-@attrs.frozen
-class _Step:
-    """What one backend said, and how long it took."""
-
-    backend: str
-    answer: Answer
-    duration_s: float
-
-
-@attrs.frozen
-class _Timed:
-    """A backend that keeps what it said."""
-
-    name: str
-    inner: Backend
-    steps: list[_Step]
-    in_flight_max: int | None = None  # one login at a time is asked here
-    revalidate_s: float | None = None
-
-    def open(self) -> None:
-        """Open the backend."""
-        self.inner.open()
-
-    def authenticate(self, credentials: Credentials) -> Answer:
-        """Ask the backend."""
-        begun_s = time.perf_counter()
-        answer: Answer = Unavailable("it failed")
-        try:
-            answer = self.inner.authenticate(credentials)
-        finally:
-            self.steps.append(_Step(self.name, answer, time.perf_counter() - begun_s))
-        return answer
-
-    def find(self, tenant: str, username: str) -> Answer:
-        """Ask the backend without a password."""
-        return self.inner.find(tenant, username)
-
-    def close(self) -> None:
-        """Close the backend."""
-        self.inner.close()
+_UNKNOWN: Final = Rejected(Rejection.UNKNOWN_USER)
 
 
 @app.command(name="test", help_epilogue="Example: `trioproxy auth test physics/alice --source 10.1.2.3`")
-def try_login(name: str, /, *, source: str = "127.0.0.1", password_stdin: bool = False, place: Place = HERE) -> int:
-    """Try a login: ask for the password and show what each backend says, and how long it takes.
+def try_login(  # noqa: PLR0913 - the options of a command
+    name: str,
+    /,
+    *,
+    source: str = "127.0.0.1",
+    password_stdin: bool = False,
+    no_password: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    place: Place = HERE,
+) -> int:
+    """Try a login: ask for the password, show what each backend does and says, and which rules would hold.
 
     Args:
         name: alice, or physics/alice.
         source: the client's address, for users that may log in from some networks only.
         password_stdin: read the password from one line of standard input.
+        no_password: ask who this is by now, as a running server does about users with live sessions.
+        as_json: print JSON.
         place: which installation.
     """
     config = place.load()
@@ -100,69 +63,105 @@ def try_login(name: str, /, *, source: str = "127.0.0.1", password_stdin: bool =
         client = str(ip_address(source))
     except ValueError as error:
         raise usage(f"--source: {source!r} is no IP address") from error
-    password = read_password(stdin=password_stdin, repeat=False)
-    steps: list[_Step] = []
+    if no_password and password_stdin:
+        raise usage("--no-password and --password-stdin exclude each other")
+    password = None if no_password else read_password(stdin=password_stdin, repeat=False)
+    trace = Trace(password, live=not as_json)
+    settings = config.tenants()[wanted.tenant]
     with ExitStack() as stack:
-        chain = _build_chain(config, place, wanted.tenant, steps, stack)
-        answer = chain.authenticate(Credentials(wanted.tenant, wanted.name, password, client))
-    say(f"{wanted.owner} from {client}; backends of tenant {wanted.tenant}, in this order:", tone="strong")
-    show_table(
-        ["BACKEND", "ANSWER", "TIME"],
-        [[step.backend, _describe(step.answer), f"{step.duration_s * 1000:.0f} ms"] for step in steps],
-    )
-    return _conclude(answer, wanted, config)
+        store = _open_store(config, place, settings.backends, stack)
+        chain = _open_chain(config, wanted.tenant, store, trace, stack)
+        if not as_json:
+            asker = f"{wanted.owner}, without a password" if password is None else f"{wanted.owner} from {client}"
+            say(f"{asker}; tenant {wanted.tenant} asks {', '.join(settings.backends)}", tone="strong")
+        trial = _Trial(chain, config, trace)
+        if password is None:
+            answer = trial.find(wanted.tenant, wanted.name)
+        else:
+            answer = trial.authenticate(Credentials(wanted.tenant, wanted.name, password, client))
+        report = Report(wanted, None if password is None else client, settings.proxy_group, trace.asked, answer)
+        if isinstance(answer, Identity):
+            report = _with_rules(report, answer, store)
+    if as_json:
+        show_json(report.as_json())
+    else:
+        report.show()
+    return 0 if isinstance(answer, Identity) else 1
 
 
-def _build_chain(config: Config, place: Place, tenant: str, steps: list[_Step], stack: ExitStack) -> Chain:
-    settings = config.tenants()[tenant]
-    tables = {name: config.auth.tables.get(name, _LOCAL) for name in settings.backends}
-    store = None
-    if any(table.type == "local" for table in tables.values()):
-        store = stack.enter_context(place.open_store(config))
-    context = BackendContext(find_user=lambda tenant, name: _find(store, tenant, name))
+@attrs.frozen
+class _Trial:
+    """Asks a chain as the server does, one backend after the other."""
+
+    chain: Chain
+    config: Config
+    trace: Trace
+
+    def authenticate(self, credentials: Credentials) -> Answer:
+        """A login."""
+        questions = self.chain.questions(credentials)
+        question = next(questions)
+        while True:
+            # Without a name it is work of our own: what unknown users cost.
+            answer = self._ask(question.backend, question.ask) if question.backend else question.ask()
+            try:
+                question = questions.send(answer)
+            except StopIteration as done:
+                answer = done.value
+                return self.trace.cleaned(answer)
+
+    def find(self, tenant: str, username: str) -> Answer:
+        """What is asked about live sessions."""
+        answer: Answer = _UNKNOWN
+        for backend in self.chain.backends:
+            answer = self._ask(backend, partial(self.chain.find, tenant, username, backend))
+            if answer != _UNKNOWN:
+                break
+        return self.trace.cleaned(answer)
+
+    def _ask(self, backend: str, ask: Callable[[], Answer]) -> Answer:
+        self.trace.begin(backend, _table(self.config, backend).type)
+        begun_s = time.perf_counter()
+        answer = ask()
+        self.trace.end(answer, time.perf_counter() - begun_s)
+        return answer
+
+
+def _table(config: Config, backend: str) -> BackendTable:
+    return config.auth.tables.get(backend, _LOCAL)
+
+
+def _open_store(config: Config, place: Place, backends: tuple[str, ...], stack: ExitStack) -> Store | None:
+    """The store; None if there is none yet and nobody needs one: a directory can be tried before the first start."""
+    needed = any(_table(config, name).type == "local" for name in backends)
+    if not needed and not place.store_path(config).exists():
+        return None
+    return stack.enter_context(place.open_store(config))
+
+
+def _open_chain(config: Config, tenant: str, store: Store | None, trace: Trace, stack: ExitStack) -> Chain:
+    def find_user(tenant: str, name: str) -> LocalUser | None:
+        return store.users.find(tenant, name) if store is not None else None
+
     try:
-        backends = [
-            (name, _Timed(name, build(name, table.type, table.settings, context), steps))
-            for name, table in tables.items()
-        ]
-        chain = Chain(backends, settings.proxy_group)
+        chain = build_chain(config, tenant, BackendContext(find_user=find_user, observe=trace.observe))
         chain.open()
     except BackendError as error:
         raise Failure(*error.problems) from error
     except (OSError, ValueError) as error:
-        raise Failure(f"a backend of tenant {tenant} cannot be opened: {error}") from error
+        raise Failure(f"a backend of tenant {tenant} cannot be opened: {trace.clean(str(error))}") from error
     stack.callback(chain.close)
     return chain
 
 
-def _find(store: Store | None, tenant: str, name: str) -> LocalUser | None:
-    return store.users.find(tenant, name) if store is not None else None
-
-
-def _describe(answer: Answer) -> str:
-    match answer:
-        case Identity():
-            return "the password is right"
-        case Rejected(reason):
-            return reason.value
-        case Unavailable(problem):
-            return f"could not tell: {problem}"
-        case _:
-            assert_never(answer)
-
-
-def _conclude(answer: Answer, wanted: Scope, config: Config) -> int:
-    proxy_group = config.tenants()[wanted.tenant].proxy_group
-    match answer:
-        case Identity():
-            say(f"ACCEPTED by {answer.backend}; groups: {', '.join(sorted(answer.groups))}", tone="good")
-            return 0
-        case Rejected(reason):
-            say(f"REFUSED: {reason.value}", tone="bad")
-            say(f"  {_ADVICE[reason].format(name=wanted.owner, proxy_group=proxy_group)}")
-        case Unavailable(problem):
-            say(f"REFUSED, because nobody could tell: {problem}", tone="bad")
-            say("  this is no mistake of the user; look at the backend, its address, its certificate and its log")
-        case _:
-            assert_never(answer)
-    return 1
+def _with_rules(report: Report, identity: Identity, store: Store | None) -> Report:
+    written = directory_layers(identity)
+    layers, problems = [], []
+    for scope in Scope.layers_of(identity):
+        stored = store.rules.of(scope) if store is not None else ()
+        problems.append(read_rule_set(scope, stored)[1])
+        layers.append(
+            Layer(scope, None if store is None else len(stored), tuple(one for one in written if one.scope == scope))
+        )
+    warnings = (*(problem for problem in problems if problem), *rule_problems(identity))
+    return attrs.evolve(report, layers=tuple(layers), warnings=warnings)
