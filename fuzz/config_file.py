@@ -44,8 +44,10 @@ def _check_listeners(config: Config) -> None:
 
 def _check_numbers(config: Config) -> None:
     sections: tuple[Limits | Auth | StoreSettings, ...] = (config.limits, config.auth, config.store)
-    for value in (item for section in sections for item in attrs.astuple(section, recurse=False)):
-        if isinstance(value, int | float):
-            assert not isinstance(value, bool)
-            assert math.isfinite(value)
-            assert value >= 0
+    for section in sections:
+        for field in attrs.fields(type(section)):
+            value = getattr(section, field.name)
+            if isinstance(value, int | float) and field.type is not bool:
+                assert not isinstance(value, bool)
+                assert math.isfinite(value)
+                assert value >= 0

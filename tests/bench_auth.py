@@ -64,7 +64,9 @@ def cache_hit_s(said: Credentials, rounds: int) -> float:
     """Median time of making the key and finding the answer."""
     cache, times_s = ResultCache(), []
     key = cache.key(said, "system-proxy\0local")
-    cache.put(key, Identity(said.tenant, said.username), cache.generation(), time.perf_counter())
+    cache.put(
+        key, Identity(said.tenant, said.username), cache.generation(said.tenant, said.username), time.perf_counter()
+    )
     for _ in range(rounds * 10):
         begin_s = time.perf_counter()
         cache.get(cache.key(said, "system-proxy\0local"), begin_s)

@@ -7,11 +7,13 @@ number of rules that are asked, is tested in `tests/policy/test_index.py`.
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-from auth import Identity
+import attrs
+
+from auth import EntryRules, Identity
 from trioproxy.policy import AccessRequest, Floor, Policy, Rule, RuleProtocol, RuleSet, Scope, parse_rule
 
 RULES = 10_000
@@ -96,6 +98,35 @@ def realistic() -> Iterator[Shape]:
         request("93.184.216.34", 8080, name="www.example.net", groups=twenty),
     ]
     yield Shape("a user in 20 groups, each layer votes", layers, asked)
+
+
+def directory() -> Iterator[Shape]:
+    """Rules that come with the identity, beside those of `realistic`."""
+    layers = next(realistic()).layers
+    asked = request("93.184.216.34", name="www.example.net")
+    groups = [f"g{n}" for n in range(GROUPS)]
+    for title, entries in (
+        ("directory: none", ()),
+        (
+            "directory: 3 rules of the user, 10 each of two groups",
+            (directory_entry(None, 3), *entries_of(groups[:2], 10)),
+        ),
+        ("directory: 10 rules each of 20 groups", entries_of(groups, 10)),
+        ("directory: 500 rules of one group", entries_of(groups[:1], 500)),
+    ):
+        who = attrs.evolve(asked.identity, groups=frozenset({*groups, "staff"}), rules=tuple(entries))
+        yield Shape(title, layers, [attrs.evolve(asked, identity=who)])
+
+
+def directory_entry(group: str | None, size: int) -> EntryRules:
+    """So many rules of one entry, none of which fits."""
+    texts = (f"tcp:10.0.0.0/8(*)->host{n}.{group}.example(22,443)" for n in range(size))
+    return EntryRules(group, f"cn={group},ou=groups,dc=example,dc=org", tuple(texts))
+
+
+def entries_of(groups: Sequence[str], size: int) -> tuple[EntryRules, ...]:
+    """The same for several groups."""
+    return tuple(directory_entry(group, size) for group in groups)
 
 
 def destinations() -> Iterator[Shape]:
@@ -190,7 +221,7 @@ def main() -> None:
     """Print the table."""
     write = sys.stdout.write
     write(f"{'shape':58}{'rules':>7}{'parse s':>9}{'build s':>9}{'verdict us':>12}{'slowest us':>12}\n")
-    for shapes in (realistic, destinations, one_destination):
+    for shapes in (realistic, directory, destinations, one_destination):
         for shape in shapes():
             parse_s, build_s, median, slowest = measure(shape)
             rules = sum(map(len, shape.layers.values()))

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from typing import Any
 import attrs
 import trio
 
-from auth.local import LocalUser
+from auth.chain import Chain
+from auth.local import BackendContext, LocalUser
 from auth.passwords import DEFAULT_PASSWORDS
+from auth.throttle import Throttle
+from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits, Listener, PolicySettings, SocketAddress
 from trioproxy.log import configure_log
 from trioproxy.policy import Scope, parse_rule
@@ -98,6 +102,20 @@ async def settle(condition: Callable[[], bool], within_s: float = 20.0) -> None:
             await trio.sleep(0.005)
 
 
+class _ServerOnChains(Server):
+    """Asks ready-made chains; everything else is the server's own."""
+
+    def __init__(self, *args: Any, chains: Callable[[BackendContext], Mapping[str, Chain]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._chains = chains
+
+    async def _open_authenticator(self, config: Config, throttle: Throttle | None) -> Authenticator:
+        context = BackendContext(find_user=self.rulebook.find_user, rehashed=self._rehashed)
+        authenticator = Authenticator(self._chains(context), counters=self.counters, throttle=throttle)
+        await authenticator.open()
+        return authenticator
+
+
 def config_for_tests(**changes: Any) -> Config:
     """One listener on loopback, whose floor is open; `limits` and `listener` may be given as mappings of changes."""
     listener = Listener(SocketAddress(ip_network("127.0.0.1/32").network_address, 0))
@@ -120,6 +138,7 @@ async def running_server(
     rules: Mapping[str, Iterable[str]] | None = None,
     lookup: Lookup = system_lookup,
     config_path: Path | None = None,
+    chains: Callable[[BackendContext], Mapping[str, Chain]] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a server until the block ends.
 
@@ -130,13 +149,15 @@ async def running_server(
         rules: scope to rules; default: alice may do everything.
         lookup: resolves names.
         config_path: what a reload reads.
+        chains: makes the backends of each tenant, from what the server lends them; default: as the configuration says.
     """
     log = Records()
     configure_log("debug", sink=log)
     store = Store.open(folder / "trioproxy.db", create=True)
     add_users(store, {"alice": "wonderland"} if users is None else users)
     records = Records()
-    server = Server(
+    server_type = Server if chains is None else partial(_ServerOnChains, chains=chains)
+    server = server_type(
         config or config_for_tests(),
         Store.open(folder / "trioproxy.db", create=False),
         records,

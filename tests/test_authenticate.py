@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import attrs
 import pytest
 import trio
 from trio.testing import MockClock
 
-from auth import Answer, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
 from auth.local import LocalBackend, LocalSettings, LocalUser
 from tests.auth.doubles import CHEAP, NOW, FakeBackend, accepted, context_of, local_user
 from tests.auth.logins import PENALTY, SOURCE, UNKNOWN, WRONG, GatedBackend, local, log_in, only
@@ -113,21 +114,31 @@ async def test_unknown_tenant() -> None:
     """A listener whose tenant has no backends lets nobody in: our mistake, not a wrong password."""
     authenticator = Authenticator({})
     assert Unavailable("tenant main has no backends") == await log_in(authenticator)
-    assert authenticator.counters == {"login_unavailable": 1}
+    assert authenticator.counters == {"login_unavailable": 1, "login_unavailable_other": 1}
 
 
 @pytest.mark.parametrize(
-    ("answer", "counter"),
-    [(Rejected(reason), f"login_rejected_{reason.name.lower()}") for reason in Rejection]
-    + [(Unavailable("down"), "login_unavailable")],
+    ("answer", "counters"),
+    [(Rejected(reason), [f"login_rejected_{reason.name.lower()}"]) for reason in Rejection]
+    + [
+        (Unavailable("down", cause), ["login_unavailable", f"login_unavailable_{cause.name.lower()}"])
+        for cause in Cause
+    ],
 )
-async def test_no_is_never_cached(answer: Answer, counter: str) -> None:
-    """A rejection or "could not tell" is asked again each time, and counted (P6)."""
+async def test_no_is_never_cached(answer: Answer, counters: list[str]) -> None:
+    """A rejection or "could not tell" is asked again each time, and counted, the latter by its cause (P6)."""
     backend = FakeBackend(answer)
     authenticator = Authenticator(only(backend))
     assert [answer] * 3 == [await log_in(authenticator) for _ in range(3)]
     assert len(backend.asked) == 3
-    assert {counter: 3} == authenticator.counters
+    assert dict.fromkeys(counters, 3) == authenticator.counters
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_is_in_the_manual(cause: Cause) -> None:
+    """Whoever reads a counter finds what it means and where to look."""
+    page = (Path(__file__).parent.parent / "docs/operation.md").read_text(encoding="utf-8")
+    assert f"| `login_unavailable_{cause.name.lower()}` |" in page
 
 
 # ---- tenants and realms

@@ -6,7 +6,7 @@ import attrs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from auth import Answer, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
 from auth.local import LocalBackend, LocalSettings
 from tests.auth.doubles import FakeBackend, accepted, context_of, local_user
 from tests.auth.logins import PENALTY, SOURCE, WRONG, GatedBackend, append, local, log_in, only
@@ -41,7 +41,7 @@ async def test_changes_without_end() -> None:
 
     backend = FakeBackend(accept_after_a_change)
     authenticator = Authenticator(only(backend))
-    assert Unavailable("users changed while this one logged in") == await log_in(authenticator)
+    assert Unavailable("this user changed during the login") == await log_in(authenticator)
     assert len(backend.asked) == 3
 
 
@@ -54,8 +54,8 @@ async def test_deadline(mock_clock: MockClock) -> None:
         nursery.start_soon(append, answers, partial(log_in, authenticator))
         await gated.entered()
         mock_clock.jump(5.0)
-    assert [Unavailable("no answer within 5 s")] == answers
-    assert authenticator.counters == {"login_deadline": 1, "login_unavailable": 1}
+    assert [Unavailable("no answer within 5 s", Cause.TIMEOUT)] == answers
+    assert authenticator.counters == {"login_deadline": 1, "login_unavailable": 1, "login_unavailable_timeout": 1}
     gated.let(2)
     assert isinstance(await log_in(authenticator), Identity)
     assert len(gated.asked) == 2
@@ -73,7 +73,7 @@ async def test_deadline_includes_the_queue(mock_clock: MockClock) -> None:
         await gated.entered()
         await wait_all_tasks_blocked()
         mock_clock.jump(5.0)
-    assert [Unavailable("no answer within 5 s")] * 2 == answers
+    assert [Unavailable("no answer within 5 s", Cause.TIMEOUT)] * 2 == answers
     assert len(gated.asked) == 1
     gated.let()
 
@@ -162,11 +162,12 @@ async def test_the_queue_is_bounded() -> None:
         await gated.entered()
         await wait_all_tasks_blocked()
         assert len(gated.asked) == 2
-        assert Unavailable("too many logins at once") == await log_in(authenticator)
+        assert Unavailable("too many logins at once", Cause.BUSY) == await log_in(authenticator)
         gated.let(4)
     assert [isinstance(answer, Identity) for answer in answers] == [True] * 4
     assert authenticator.counters["login_queue_full"] == 1
-    assert (authenticator._running, dict(authenticator._running_from)) == ({}, {})  # nothing grows with the clients
+    queue = authenticator._hashing
+    assert (authenticator._running, queue.logins, queue.logins_from) == ({}, 0, {})  # nothing grows with the clients
     gated.let()
     assert isinstance(await log_in(authenticator), Identity)
 
@@ -189,7 +190,7 @@ async def test_no_address_fills_the_queue_alone() -> None:
         await gated.entered()
         await wait_all_tasks_blocked()
         refused = await log_in(authenticator, source="2001:db8::ffff")
-        assert Unavailable("too many logins at once from this address") == refused
+        assert Unavailable("too many logins at once from this address", Cause.BUSY) == refused
         for source in ("2001:db8:0:1::1", "10.1.2.3"):
             nursery.start_soon(append, answers, partial(log_in, authenticator, source=source))
         await wait_all_tasks_blocked()

@@ -8,15 +8,18 @@ from typing import Any
 import attrs
 import pytest
 
-from auth import Identity
+from auth import EntryRules, Identity
 from auth.local import LocalUser
-from trioproxy.policy import AccessRequest, Floor, Permit, RuleProtocol, Scope, parse_rule
+from auth.membership import Membership
+from trioproxy.policy import AccessRequest, Floor, Permit, Policy, RuleProtocol, Scope, parse_rule
 from trioproxy.rulebook import Rulebook
 from trioproxy.store import Snapshot, Store, StoredRule
 
 ALICE = LocalUser("main", "alice", "*", frozenset({"system-proxy", "staff"}), epoch="1")
 CLIENT = ip_address("10.0.0.1")
 LOCAL = frozenset({"local", "staff"})
+MEMBERS = Membership("system-proxy")
+TENANTS = {"main": MEMBERS, "physics": MEMBERS, "open": Membership("system-proxy", admits_nonmembers=True)}
 
 
 class Clock:
@@ -47,7 +50,7 @@ def a_rulebook(snapshot: Snapshot | None = None, clock: Clock | None = None) -> 
     """A rulebook that has read it."""
     rulebook = Rulebook(
         Floor(),
-        lambda tenant: "system-proxy" if tenant in ("main", "physics") else None,
+        TENANTS.get,
         LOCAL,
         3_600,
         clock or Clock(),
@@ -67,7 +70,7 @@ def permits(rulebook: Rulebook, identity: Identity | None = None) -> bool:
 
 def test_nothing_is_permitted_before_the_first_reading() -> None:
     """Until the store was read there are no rules in force."""
-    assert Rulebook(Floor(), lambda _: "system-proxy", LOCAL, 3_600).policy is None
+    assert Rulebook(Floor(), lambda _: MEMBERS, LOCAL, 3_600).policy is None
 
 
 def test_state_is_replaced_as_a_whole() -> None:
@@ -149,20 +152,67 @@ def test_identity_gets_the_groups_of_now() -> None:
     assert current.groups == {"system-proxy", "guests"}
 
 
+MEMBER = frozenset({"system-proxy"})
+RULES = (EntryRules(None, "uid=bob", ("tcp:*(*)->*(*)",)),)
+
+
 @pytest.mark.parametrize(
     ("identity", "still"),
     [
         (Identity("main", None), True),
+        (Identity("open", None), True),
         (Identity("gone", None), False),
         (Identity("main", "bob", backend="local"), False),
         (Identity("main", "bob", backend="staff"), False),
-        (Identity("main", "bob", backend="campus"), True),
+        (Identity("main", "bob", MEMBER, backend="campus"), True),
+        (Identity("main", "bob", backend="campus"), False),
+        (Identity("open", "bob", MEMBER, backend="campus"), True),
+        (Identity("open", "bob", backend="campus", member=False), True),
         (Identity("physics", "alice", ALICE.groups, "local", "1"), False),
     ],
 )
 def test_identities_without_a_local_user(identity: Identity, still: bool) -> None:
     """Nobody's name, another backend, another tenant, a tenant that is gone."""
     assert (a_rulebook().current_identity(identity) == identity) is still
+
+
+def test_local_user_outside_the_group_is_no_member_where_others_are_let_in() -> None:
+    """`nonmembers = "global-rules"`: leaving the group ends no session; from then on the global layer alone judges."""
+    users = [LocalUser("open", "alice", "*", MEMBER, epoch="1"), LocalUser("open", "bob", "*", epoch="1")]
+    rulebook = a_rulebook(a_snapshot(users))
+    alice = Identity("open", "alice", MEMBER, "local", "1")
+    assert rulebook.current_identity(alice) is alice
+    rulebook.prepare(a_snapshot([attrs.evolve(users[0], groups=frozenset())]))()
+    assert rulebook.current_identity(alice) == attrs.evolve(alice, groups=frozenset(), member=False)
+
+
+@pytest.mark.parametrize("backend", ["local", "campus"])
+def test_reload_changes_who_is_a_member(backend: str) -> None:
+    """Another proxy group, or another word about who is outside it, holds for live sessions of every backend."""
+    rulebook = a_rulebook(a_snapshot([LocalUser("main", "bob", "*", frozenset({"staff"}), epoch="1")]))
+    bob = Identity("main", "bob", frozenset({"staff"}), backend, "1", rules=RULES if backend == "campus" else ())
+
+    def after_reload(membership: Membership) -> Identity | None:
+        rulebook.apply(Floor(), Policy({}, Floor()), lambda _: membership, LOCAL, 10)
+        return rulebook.current_identity(bob)
+
+    assert after_reload(Membership("system-proxy")) is None
+    assert after_reload(Membership("staff")) is bob
+    outside = after_reload(Membership("system-proxy", admits_nonmembers=True))
+    assert outside == attrs.evolve(bob, member=False)
+    assert rulebook.current_identity(attrs.evolve(bob, member=False)) == outside
+    rulebook.apply(Floor(), Policy({}, Floor()), lambda _: Membership("staff"), LOCAL, 10)
+    assert rulebook.current_identity(attrs.evolve(bob, member=False)) == bob
+
+
+def test_rules_of_a_directory_stay_with_the_identity() -> None:
+    """No directory is asked when the store changes: what it said at the login is judged on."""
+    rulebook = a_rulebook(a_snapshot(rules={"user:bob": ["deny tcp:*(*)->*(81)"]}))
+    bob = Identity("main", "bob", MEMBER, backend="campus", rules=RULES)
+    assert rulebook.current_identity(bob) is bob
+    assert permits(rulebook, bob)
+    rulebook.prepare(a_snapshot(rules={"user:bob": ["deny tcp:*(*)->*(80)"]}))()
+    assert not permits(rulebook, bob)
 
 
 def test_floor_may_change() -> None:

@@ -43,11 +43,12 @@ def test_nothing_but_the_two_packages_is_shipped() -> None:
 
 
 @of_the_wheel
-def test_the_console_script_and_the_local_backend_are_registered() -> None:
+def test_the_console_script_and_the_backends_are_registered() -> None:
     """`trioproxy` is a command, and backends are found through the entry-point group `trioproxy.auth`."""
     points = {(point.group, point.name, point.value) for point in metadata.distribution("trioproxy").entry_points}
     assert points == {
         ("console_scripts", "trioproxy", "trioproxy.cli:main"),
+        ("trioproxy.auth", "ldap", "auth.ldap:LdapBackend"),
         ("trioproxy.auth", "local", "auth.local:LocalBackend"),
     }
 

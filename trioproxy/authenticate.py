@@ -1,33 +1,51 @@
 """From two byte strings to an identity: the asynchronous side of `auth`.
 
-    decode -> cache -> penalties of the source and the user -> backends, in a thread -> throttle and cache
+    decode -> cache -> penalties of the source and the user -> backends, in threads -> throttle and cache
 
-Backends block (argon2id for 20 ms, a directory for seconds), so they run in threads of their own limiter: a slow
-directory must not hold up name resolution, nor the other way round.
+Backends block (argon2id for 20 ms, a directory for seconds), so they run in threads, and each kind of waiting has a
+queue of its own: hashing has one, and so has each directory of each tenant. A slow directory holds up neither name
+resolution nor hashing nor the directory of a neighbour.
 """
 
 import contextlib
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from functools import partial
+from typing import Final, TypeAlias, assert_never
 
 import attrs
 import trio
 
-from auth import Answer, Credentials, Identity, Rejected, Rejection, Unavailable
-from auth.cache import ResultCache
-from auth.chain import Chain
+from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth.cache import Generation, ResultCache
+from auth.chain import Chain, Question
 from auth.names import canonical_username, decode_untrusted
 from auth.passwords import PASSWORD_BYTES_MAX
 from auth.throttle import Throttle, source_key
+from trioproxy.log import get_log
+from trioproxy.login_queue import LoginQueue
+from trioproxy.policy import rule_problems
 from trioproxy.policy.request import IPAddress
 
 __all__ = ["AuthenticationLimits", "Authenticator", "select_tenant"]
 
-# A verification overtaken by a change to some user is made again, so that nobody gets in on what no longer holds.
+# A verification overtaken by a change to its user is made again, so that nobody gets in on what no longer holds.
 # Changes come one at a time from an administrator; only a fault can overtake three 20 ms verifications in a row.
 _ATTEMPTS_MAX: Final = 3
+
+# Look-ups for live sessions that one backend is asked at once, and never more than half of what it takes at once: the
+# other places are for logins. Four that take 10 ms each get through 5,000 users in a quarter of a minute.
+_FINDS_MAX: Final = 4
+
+# A group with a wrong rule has a thousand members, who log in every minute: what was said is not said again so soon.
+_SAID_AGAIN_S: Final = 3600.0
+_SAID_MAX: Final = 1_000
+
+_UNKNOWN: Final = Rejected(Rejection.UNKNOWN_USER)
+
+_Questions: TypeAlias = Generator[Question, Answer, Answer]
 
 
 @attrs.frozen
@@ -35,9 +53,10 @@ class AuthenticationLimits:
     """What logins may use.
 
     Attributes:
-        hash_threads: backends asked at once; each argon2id takes one core and 19 MiB for 20 ms.
-        queue_max: logins waiting for a thread. 64 of them are done in a second; what comes on top is turned away.
-        queue_per_source_max: of those, from one address (IPv6: /64): half, so that nobody fills the queue alone.
+        hash_threads: passwords hashed at once; each argon2id takes one core and 19 MiB for 20 ms.
+        queue_max: logins waiting in one queue: for a thread that hashes, or for one directory. 64 of the former are
+            done in a second; what comes on top is turned away.
+        queue_per_source_max: of those, from one address (IPv6: /64): half, so that nobody fills a queue alone.
         deadline_s: for one login, waiting included. Programs give up on a proxy after 5 to 10 s.
         cache_ttl_s: how long an acceptance holds without asking again; a revocation nobody announces takes so long.
         cache_entries_max: acceptances remembered; about 0.5 KiB each.
@@ -66,11 +85,27 @@ def select_tenant(username: str, listener_tenant: str, realms: Mapping[str, str]
 
 
 @attrs.define(eq=False)
-class _Running:
-    """A verification under way. Logins with the same credentials wait for it instead of starting their own."""
+class _Login:
+    """A verification under way. Others with the same credentials wait for it instead of starting their own."""
 
+    chain: Chain
+    credentials: Credentials
+    source: IPAddress
     done: trio.Event = attrs.field(factory=trio.Event)
+    generation: Generation = attrs.field(factory=Generation)  # that of its user when the backends were asked
     answer: Answer | None = None  # None after `done`: whoever asked was cancelled
+    abandoned: bool = False  # nobody waits for what its thread still finds out
+
+    def shared(self) -> Answer | None:
+        """The answer for those who waited. They come a moment later: the user may have changed since."""
+        return None if isinstance(self.answer, Identity) and self.generation.over else self.answer
+
+
+@attrs.frozen
+class _Found:
+    """What a thread comes back with: the answer, or what somebody else has to be asked."""
+
+    step: Question | Answer
 
 
 def _utc_now() -> datetime:
@@ -85,11 +120,15 @@ class Authenticator:
     Args:
         chains: the backends of each tenant.
         settings: limits.
-        counters: raised for every answer, `login_accepted`, `login_cached`, `login_rejected_...`, `login_unavailable`,
-            and for every limit that was reached, `login_queue_full`, `login_source_queue_full`, `login_deadline`.
+        counters: raised for every answer, `login_accepted`, `login_cached`, `login_rejected_...`, `login_unavailable`
+            and `login_unavailable_...` for its cause, and for every limit that was reached, `login_queue_full`,
+            `login_source_queue_full`, `login_deadline`.
         throttle: penalties so far.
         clock: monotonic seconds.
         now: the aware time of day, for accounts that end.
+
+    Attributes:
+        revalidate_s: how often users of a backend are looked up again, by tenant and backend; others never are.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a test, all with a default but one
@@ -109,9 +148,13 @@ class Authenticator:
         self._clock = clock
         self._now = now
         self._cache = ResultCache(self._limits.cache_ttl_s, self._limits.cache_entries_max)
-        self._limiter = trio.CapacityLimiter(self._limits.hash_threads)
-        self._running: dict[bytes, _Running] = {}
-        self._running_from: Counter[tuple[str, str]] = Counter()
+        self._running: dict[bytes, _Login] = {}
+        backends = {(tenant, name): b for tenant, chain in chains.items() for name, b in chain.backends.items()}
+        self.revalidate_s = {key: b.revalidate_s for key, b in backends.items() if b.revalidate_s is not None}
+        self._hashing = self._queue(self._limits.hash_threads)
+        # All there will ever be: the number of threads is bounded by the sum of theirs.
+        self._queues = {key: self._queue(b.in_flight_max) for key, b in backends.items() if b.in_flight_max is not None}
+        self._said_until_s: dict[str, float] = {}
 
     async def open(self) -> None:
         """Open the backends; if one cannot, those already open are closed again.
@@ -131,16 +174,26 @@ class Authenticator:
         """Password, groups or state of this user may have changed: ask the backends again."""
         self._cache.drop_user(tenant, name)
 
+    def user_confirmed(self, identity: Identity) -> None:
+        """This user was just looked up, see `find`; what is remembered need not be doubted before that."""
+        self._cache.confirm(identity)
+
     def all_changed(self) -> None:
         """Any user may have changed."""
         self._cache.clear()
+
+    def has_backend(self, identity: Identity) -> bool:
+        """Whether the backend that accepted this user still decides for the tenant."""
+        chain = self._chains.get(identity.tenant)
+        return chain is not None and identity.backend in chain.backends
 
     async def authenticate(
         self, tenant: str, username: bytes, password: bytes, source: IPAddress, realms: Mapping[str, str] | None = None
     ) -> Answer:
         """Who is this? Every answer but an `Identity` means no access, and the client is told no more than that.
 
-        Not a checkpoint when the answer is known at once.
+        Not a checkpoint when the answer is known at once. Nothing waits between the last look at changes of the user
+        and the return: whoever keeps the identity before it waits itself misses none.
 
         Args:
             tenant: of the listener.
@@ -157,11 +210,43 @@ class Authenticator:
                 self.counters["login_accepted"] += 1
             case Rejected(reason):
                 self.counters[f"login_rejected_{reason.name.lower()}"] += 1
-            case Unavailable():
+            case Unavailable(cause=cause):
                 self.counters["login_unavailable"] += 1
+                self.counters[f"login_unavailable_{cause.name.lower()}"] += 1
             case _:
                 assert_never(answer)
         return answer
+
+    async def find(self, identity: Identity) -> Answer:
+        """Who this user is by now; asks the backend that accepted it, without a password, at most four at once.
+
+        **Cancellation** leaves the backend's thread to finish by itself; its answer is thrown away.
+        """
+        chain = self._chains.get(identity.tenant)
+        if chain is None:
+            return Unavailable(f"tenant {identity.tenant} has no backends")
+        if identity.user is None or identity.backend not in chain.backends:
+            return _UNKNOWN
+        ask = partial(chain.find, identity.tenant, identity.user, identity.backend)
+        queue = self._queues.get((identity.tenant, identity.backend), self._hashing)
+        asked_s = self._clock()
+        with trio.move_on_after(self._limits.deadline_s):
+            answer = await queue.find(ask)
+            return attrs.evolve(answer, verified_s=asked_s) if isinstance(answer, Identity) else answer
+        return Unavailable(f"no answer within {self._limits.deadline_s:g} s", Cause.TIMEOUT)
+
+    def report_rules(self, identity: Identity) -> None:
+        """Say in the log what is wrong with the rules that a directory keeps for this user."""
+        now_s = self._clock()
+        for problem in rule_problems(identity):
+            self.counters["directory_rules_wrong"] += 1
+            if now_s < self._said_until_s.get(problem, -math.inf):
+                continue
+            self._said_until_s.pop(problem, None)  # to the end: the oldest goes first
+            if len(self._said_until_s) >= _SAID_MAX:
+                del self._said_until_s[next(iter(self._said_until_s))]
+            self._said_until_s[problem] = now_s + _SAID_AGAIN_S
+            get_log().warning("a rule in a directory is wrong", tenant=identity.tenant, problem=problem)
 
     async def _answer(
         self, tenant: str, username: bytes, password: bytes, source: IPAddress, realms: Mapping[str, str] | None
@@ -197,58 +282,94 @@ class Authenticator:
         with trio.move_on_after(self._limits.deadline_s):
             while (running := self._running.get(key)) is not None:
                 await running.done.wait()
-                if running.answer is not None:
-                    return running.answer
-            return await self._lead(key, chain, credentials, source)
+                if (answer := running.shared()) is not None:
+                    return answer
+            return await self._lead(key, _Login(chain, credentials, source))
         self.counters["login_deadline"] += 1
-        return Unavailable(f"no answer within {self._limits.deadline_s:g} s")
+        return Unavailable(f"no answer within {self._limits.deadline_s:g} s", Cause.TIMEOUT)
 
-    async def _lead(self, key: bytes, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
-        origin = (credentials.tenant, source_key(source))
-        if len(self._running) >= self._limits.hash_threads + self._limits.queue_max:
-            self.counters["login_queue_full"] += 1
-            return Unavailable("too many logins at once")
-        if self._running_from[origin] >= self._limits.queue_per_source_max:
-            self.counters["login_source_queue_full"] += 1
-            return Unavailable("too many logins at once from this address")
-        running = self._running[key] = _Running()
-        self._running_from[origin] += 1
+    async def _lead(self, key: bytes, login: _Login) -> Answer:
+        self._running[key] = login
         try:
-            running.answer = await self._ask(key, chain, credentials, source)
+            login.answer = await self._ask(key, login)
         finally:
             del self._running[key]
-            self._running_from[origin] -= 1
-            if not self._running_from[origin]:
-                del self._running_from[origin]
-            running.done.set()
-        return running.answer
+            login.abandoned = login.answer is None
+            login.done.set()
+        return login.answer
 
-    async def _ask(self, key: bytes, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
-        loop = trio.lowlevel.current_trio_token()
+    async def _ask(self, key: bytes, login: _Login) -> Answer:
+        tenant, name = login.credentials.tenant, login.credentials.username
+        for _ in range(_ATTEMPTS_MAX):
+            login.generation = self._cache.generation(tenant, name)
+            answer, again = await self._ask_chain(login)
+            if not isinstance(answer, Identity):
+                return answer
+            if not login.generation.over:
+                self._cache.put(key, answer, login.generation, self._clock(), self._lifetime_s(answer))
+                self.throttle.succeeded(tenant, name)
+                self.report_rules(answer)
+                return answer
+            if not again:
+                break
+        return Unavailable("this user changed during the login")
 
-        def ask() -> tuple[int, Answer]:
-            generation, answer = self._cache.generation(), chain.authenticate(credentials)
+    async def _ask_chain(self, login: _Login) -> tuple[Answer, bool]:
+        """Ask what the chain wants to know, and say whether the same may be asked once more.
+
+        It may if only we had work with it. A directory sees one bind for one login: a second one with a password that
+        has changed meanwhile would be a failure that the client did not make, and some lock an account after three.
+        """
+        questions = login.chain.questions(login.credentials)
+        step: Question | Answer = next(questions)
+        again, asked_s = True, self._clock()
+        while isinstance(step, Question):
+            again, asked_s = again and step.in_flight_max is None, self._clock()
+            step = await self._ask_from(login, questions, step)
+        return attrs.evolve(step, verified_s=asked_s) if isinstance(step, Identity) else step, again
+
+    async def _ask_from(self, login: _Login, questions: _Questions, first: Question) -> Question | Answer:
+        """Ask a question, and all behind it that the same kind of thread is for.
+
+        Those in one go: a user unknown to the store would otherwise queue a second time for the hash that makes up for
+        it, and under load the time would tell that there is no such user (case 28).
+        """
+        queue, loop = self._queue_of(login, first), trio.lowlevel.current_trio_token()
+
+        def search() -> _Found:
+            step: Question | Answer = first
+            answer: Answer | None = None
+            while isinstance(step, Question) and self._queue_of(login, step) is queue:
+                answer = step.ask()
+                step = _go_on(questions, answer)
             if isinstance(answer, Rejected):
                 # From here and not where the answer is awaited: who hangs up before it has guessed all the same. In the
                 # order of the loop this comes before the answer itself.
                 with contextlib.suppress(trio.RunFinishedError):
-                    loop.run_sync_soon(self._count_failure, credentials, source)
-            return generation, answer
+                    loop.run_sync_soon(self._rejected, login, step)
+            return _Found(step)
 
-        for _ in range(_ATTEMPTS_MAX):
-            generation, answer = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._limiter)
-            now_s = self._clock()
-            match answer:
-                case Rejected() | Unavailable():
-                    return answer
-                case Identity() if generation == self._cache.generation():
-                    self._cache.put(key, answer, generation, now_s, self._lifetime_s(answer))
-                    self.throttle.succeeded(credentials.tenant, credentials.username)
-                    return answer
-        return Unavailable("users changed while this one logged in")
+        found = await queue.ask(search, (login.credentials.tenant, source_key(login.source)))
+        return found.step if isinstance(found, _Found) else _go_on(questions, found)
 
-    def _count_failure(self, credentials: Credentials, source: IPAddress) -> None:
-        self.throttle.failed(credentials.tenant, source, credentials.username, self._clock())
+    def _rejected(self, login: _Login, step: Question | Answer) -> None:
+        # The next backend may know the user, unless nobody is going to ask it.
+        if login.abandoned or not isinstance(step, Question):
+            tenant, name = login.credentials.tenant, login.credentials.username
+            self.throttle.failed(tenant, login.source, name, self._clock())
+
+    def _queue_of(self, login: _Login, question: Question) -> LoginQueue:
+        return self._queues.get((login.credentials.tenant, question.backend), self._hashing)
+
+    def _queue(self, threads: int) -> LoginQueue:
+        limits = self._limits
+        return LoginQueue(
+            threads,
+            waiting_max=limits.queue_max,
+            each_max=limits.queue_per_source_max,
+            finds_max=max(1, min(_FINDS_MAX, threads // 2)),
+            counters=self.counters,
+        )
 
     def _lifetime_s(self, identity: Identity) -> float:
         if identity.valid_until is None:
@@ -261,6 +382,14 @@ class Authenticator:
                 chain.open()
                 undo.callback(chain.close)
             undo.pop_all()
+
+
+def _go_on(questions: _Questions, answer: Answer) -> Question | Answer:
+    try:
+        return questions.send(answer)
+    except StopIteration as done:
+        result: Answer = done.value
+        return result
 
 
 def _close(chains: Mapping[str, Chain]) -> None:

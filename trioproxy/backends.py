@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Callable
 
+import attrs
+
 from auth.chain import Chain
 from auth.local import BackendContext, LocalUser
 from auth.registry import BackendError, build
@@ -14,19 +16,20 @@ __all__ = ["build_authenticator", "build_chain"]
 
 
 def build_chain(config: Config, tenant: str, context: BackendContext) -> Chain:
-    """The backends of one tenant, not opened yet.
+    """The backends of one tenant, not opened yet; each is told the tenant's proxy group.
 
     Raises:
         BackendError: a backend's table is wrong, or its plug-in is.
     """
     settings = config.tenants()[tenant]
+    context = attrs.evolve(context, proxy_group=settings.proxy_group)
     backends = []
     for name in settings.backends:
         table = config.auth.tables.get(name)
         backend = build(name, table.type, table.settings, context) if table else build(name, "local", {}, context)
         backends.append((name, backend))
     try:
-        return Chain(backends, settings.proxy_group)
+        return Chain(backends, settings.membership(), context.passwords, fall_through=settings.fall_through)
     except ValueError as exc:
         raise BackendError(f"tenant {tenant}: {exc}") from exc
 

@@ -1,8 +1,11 @@
 """Asking policy for one session: canonicalise, resolve once, judge every candidate, and again when rules change."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from itertools import chain
+from typing import Final
 
 import attrs
+import trio
 
 from auth import Identity
 from auth.throttle import source_key
@@ -24,7 +27,9 @@ from trioproxy.protocol import Address, Reply
 from trioproxy.resolve import ResolveError
 from trioproxy.services import Services
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "judge_in_turns"]
+
+JUDGED_AT_ONCE: Final = 100  # sessions judged again before others get their turn: 2 ms
 
 
 @attrs.define(eq=False)
@@ -38,6 +43,7 @@ class Judge:
     services: Services
     flow: Flow
     _judged_by: Policy | None = None
+    _judged_as: Identity | None = None
 
     @property
     def identity(self) -> Identity:
@@ -96,16 +102,18 @@ class Judge:
         Raises:
             Ended: no policy was given, and none is in force.
         """
-        # `_judged_by` stays: it says by which rules *all* candidates were judged, see `still_permitted`.
+        # `_judged_by` stays: it says by which rules *all* candidates were judged, see `still_permitted`; so does
+        # `_judged_as`.
         return (policy or self.policy()).judge(attrs.evolve(permit.request, identity=self.identity))
 
     def still_permitted(self, permit: Permit) -> Permit:
-        """Connecting takes seconds; the rules may have changed meanwhile.
+        """Connecting takes seconds; the rules may have changed meanwhile, or what a directory says of the user.
 
         Raises:
             Ended: it is not permitted any more.
         """
-        return permit if self.services.rulebook.policy is self._judged_by else self.permitted(self.again(permit))
+        unchanged = self.services.rulebook.policy is self._judged_by and self.identity is self._judged_as
+        return permit if unchanged else self.permitted(self.again(permit))
 
     def may_ever(self, protocol: RuleProtocol, policy: Policy | None = None) -> bool:
         """Whether any destination at all could be permitted; see `again`."""
@@ -142,8 +150,24 @@ class Judge:
             raise Ended(Termination.RESOLVE_FAILED, Reply.HOST_UNREACHABLE) from exc
 
     def _judge(self, protocol: RuleProtocol, name: str | None, address: IPAddress, port: int) -> Verdict:
-        self._judged_by = self.policy()
+        self._judged_by, self._judged_as = self.policy(), self.identity
         flow = self.flow
         return self._judged_by.judge(
             AccessRequest(self.identity, flow.client_address, flow.client_port, protocol, name, address, port)
         )
+
+
+async def judge_in_turns(sessions: Iterable[Iterable[None]]) -> None:
+    """Judge sessions again: first all of them, then what is not urgent. Others get their turn in between.
+
+    Args:
+        sessions: each item judges one session, and is the steps that are left for later.
+    """
+    later: list[Iterable[None]] = []
+    for steps in sessions:
+        later.append(steps)
+        if len(later) % JUDGED_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
+    for count, _ in enumerate(chain.from_iterable(later), start=1):
+        if count % JUDGED_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()

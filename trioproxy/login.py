@@ -1,11 +1,10 @@
 """From the greeting to an identity: method, login, answer. Whoever may not go on leaves as `Ended`."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import assert_never
 
-from auth import Identity, Rejected, Rejection, Unavailable
-from trioproxy.accounting import Termination, escaped
+from auth import Answer, Identity, Rejected, Rejection, Unavailable
+from trioproxy.accounting import Flow, Termination, escaped
 from trioproxy.client import Client, Ended
 from trioproxy.config import Listener
 from trioproxy.log import get_log
@@ -37,13 +36,17 @@ def choose_method(offered: tuple[int, ...], *, anonymous: bool) -> Method:
     return Method.NO_ACCEPTABLE_METHODS
 
 
-async def log_in(client: Client, settings: Callable[[], Listener], services: Services) -> Identity:
-    """Who the client is.
+async def log_in(client: Client, settings: Callable[[], Listener], services: Services, flow: Flow) -> None:
+    """Find out who the client is, and keep it in its flow.
+
+    It stands there before anything else waits, the answer to the client included: what ends the rights of a user from
+    then on (a change, a reload, a look-up in the directory) finds the session, and nobody slips through.
 
     Args:
         client: that has said nothing yet.
         settings: of its listener; asked when it greets, so that a reload holds for who has only connected.
         services: of the server.
+        flow: whose identity it becomes.
 
     Raises:
         Ended: it offers no method that the listener takes, its login is refused, or it breaks the protocol.
@@ -54,25 +57,33 @@ async def log_in(client: Client, settings: Callable[[], Listener], services: Ser
     match method:
         case Method.USERNAME_PASSWORD:
             await client.send(MethodSelection(method))
-            return await _check_password(client, listener, services, await client.next_message(UsernamePassword))
+            await _check_password(client, listener, services, flow, await client.next_message(UsernamePassword))
         case Method.NO_AUTHENTICATION_REQUIRED:
+            flow.identity = Identity(listener.tenant, user=None)
             await client.send(MethodSelection(method))
-            return Identity(listener.tenant, user=None)
         case _:
             services.counters["no_acceptable_method"] += 1
             raise Ended(Termination.NO_METHOD, answer=client.last_words(MethodSelection(method)))
 
 
-async def _check_password(client: Client, listener: Listener, services: Services, login: UsernamePassword) -> Identity:
+async def _check_password(
+    client: Client, listener: Listener, services: Services, flow: Flow, login: UsernamePassword
+) -> None:
     realms = services.realms if listener.realms else None
-    authenticate = services.authenticator.authenticate
-    answer = await client.while_it_stays(
-        partial(authenticate, listener.tenant, login.username, login.password, client.address, realms)
-    )
+
+    async def authenticate() -> Answer:
+        answer = await services.authenticator.authenticate(
+            listener.tenant, login.username, login.password, client.address, realms
+        )
+        if isinstance(answer, Identity):
+            flow.identity = answer
+        return answer
+
+    answer = await client.while_it_stays(authenticate)
     match answer:
         case Identity():
             await client.send(AuthenticationReply(AuthenticationStatus.SUCCESS))
-            return answer
+            return
         case Rejected():
             termination, why = Termination.LOGIN_REJECTED, answer.reason.value
         case Unavailable():

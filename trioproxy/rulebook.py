@@ -14,18 +14,19 @@ import attrs
 
 from auth import Identity
 from auth.local import LocalUser
+from auth.membership import Membership
 from trioproxy.log import get_log
 from trioproxy.policy import Floor, Policy, RuleSet, Scope
 from trioproxy.store import Snapshot, StoredRule, read_rule_set
 
-__all__ = ["Groups", "Rulebook"]
+__all__ = ["Memberships", "Rulebook"]
 
 
-class Groups(Protocol):
-    """Which group of a tenant may use the proxy; None if there is no such tenant any more."""
+class Memberships(Protocol):
+    """Who of a tenant may use the proxy; None if there is no such tenant any more."""
 
-    def __call__(self, tenant: str) -> str | None:
-        """The group's canonical name."""
+    def __call__(self, tenant: str, /) -> Membership | None:
+        """What the configuration says now."""
         ...
 
 
@@ -45,7 +46,7 @@ class Rulebook:
 
     Args:
         floor: what no rule can allow.
-        proxy_group: tenant to the group that may use the proxy.
+        membership: tenant to those who may use the proxy.
         local_backends: the backends whose users are in the store.
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
@@ -54,13 +55,13 @@ class Rulebook:
     def __init__(
         self,
         floor: Floor,
-        proxy_group: Groups,
+        membership: Memberships,
         local_backends: frozenset[str],
         stale_max_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._floor = floor
-        self._proxy_group = proxy_group
+        self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._clock = clock
@@ -90,19 +91,25 @@ class Rulebook:
         return self._state.users.get((tenant, name))
 
     def current_identity(self, identity: Identity) -> Identity | None:
-        """Who `identity` is by now: with the groups of now, or None if it may not use the proxy any more."""
-        proxy_group = self._proxy_group(identity.tenant)
-        if proxy_group is None:
+        """Who `identity` is by now: with the groups of now, or None if it may not use the proxy any more.
+
+        Local users are as the store has them; about others no backend is asked here, but another proxy group, or
+        another word about who is not in it, holds for them at once.
+        """
+        membership = self._membership(identity.tenant)
+        if membership is None:
             return None
         if identity.user is None or identity.backend not in self._local_backends:
-            return identity
+            return membership.admit(identity)
         user = self._state.users.get((identity.tenant, identity.user))
-        if user is None or user.disabled or user.epoch != identity.epoch or proxy_group not in user.groups:
+        if user is None or user.disabled or user.epoch != identity.epoch:
             return None
         now = datetime.now(UTC)
         if (user.valid_from and now < user.valid_from) or (user.valid_until and now >= user.valid_until):
             return None
-        return identity if user.groups == identity.groups else attrs.evolve(identity, groups=user.groups)
+        return membership.admit(
+            identity if user.groups == identity.groups else attrs.evolve(identity, groups=user.groups)
+        )
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], frozenset[tuple[str, str]]]:
         """Build the state of `snapshot`; may take long, so do it in a thread.
@@ -136,11 +143,11 @@ class Rulebook:
         return Policy(self._state.rule_sets, floor)
 
     def apply(
-        self, floor: Floor, policy: Policy, proxy_group: Groups, local_backends: frozenset[str], stale_max_s: float
+        self, floor: Floor, policy: Policy, membership: Memberships, local_backends: frozenset[str], stale_max_s: float
     ) -> None:
         """Take over a changed configuration."""
         self._floor = floor
-        self._proxy_group = proxy_group
+        self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._state = attrs.evolve(self._state, policy=policy)

@@ -1,16 +1,15 @@
 """The process: listeners, one task for each client, the watch over the store, reload and drain.
 
 trio.run
-+- background: resolver, store watcher, watch over unread senders
++- background: resolver, store watcher, look-ups of users in directories, watch over unread senders
 |  +- sessions: one task per client (outlives the listeners while draining)
 |     +- accepting: one task per listening socket (left first on shutdown)
 """
 
 import contextlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,10 +24,12 @@ from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, address_of
 from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
 from trioproxy.dial import KeepAlive
+from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
 from trioproxy.resolve import Lookup, Resolver, system_lookup
+from trioproxy.revalidate import Revalidator
 from trioproxy.rulebook import Rulebook
 from trioproxy.services import Services
 from trioproxy.session import Session
@@ -40,7 +41,6 @@ T = TypeVar("T")
 
 REVALIDATE_S = 30.0  # how late the end of an account may be noticed in running sessions
 PARTINGS_MAX = 64  # refused clients of one source that may take a second to read why
-JUDGED_AT_ONCE = 100  # sessions judged again before others get their turn: 2 ms
 
 
 class StartError(Exception):
@@ -121,6 +121,7 @@ class Server:
         async with trio.open_nursery() as background:
             self._provide(background, authenticator)
             background.start_soon(self._watch_store)
+            background.start_soon(Revalidator(self.services, self._sessions.values).run)
             background.start_soon(self.services.resets.run)
             async with trio.open_nursery() as self._session_nursery:
                 try:
@@ -143,7 +144,7 @@ class Server:
         try:
             self._listeners = _open_all(config.listener, limits.dead_after_s)
             floor = build_floor(config, [listener.bound for listener in self._listeners])
-            self.rulebook = Rulebook(floor, config.proxy_group, config.local_backends(), config.store.stale_max_s)
+            self.rulebook = Rulebook(floor, config.membership, config.local_backends(), config.store.stale_max_s)
             await self._read_store()
             return await self._open_authenticator(config, None)
         except (ListenError, ValueError, OSError) as exc:  # a BackendError, a StoreError: of a backend or the store
@@ -236,15 +237,8 @@ class Server:
                 return
 
     async def _judge_sessions(self) -> None:
-        """Let every session look at the rules of now: first all of them, then what is not urgent."""
-        steps: list[Iterable[None]] = []
-        for count, session in enumerate(list(self._sessions.values()), start=1):
-            steps.append(session.policy_changed())
-            if count % JUDGED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        for count, _ in enumerate(chain.from_iterable(steps), start=1):
-            if count % JUDGED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        """Let every session look at the rules of now."""
+        await judge_in_turns(session.policy_changed() for session in list(self._sessions.values()))
 
     async def _revalidate_sessions(self) -> None:
         """Accounts end without any change of the store."""
@@ -354,7 +348,7 @@ class Server:
         floor = build_floor(config, [listener.bound for listener in listeners])
         async with self._changing:
             policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor)
-            self.rulebook.apply(floor, policy, config.proxy_group, config.local_backends(), config.store.stale_max_s)
+            self.rulebook.apply(floor, policy, config.membership, config.local_backends(), config.store.stale_max_s)
         # From here to the end of the block nothing waits: no client sees half of it.
         for listener in gone:
             listener.closed.cancel()

@@ -13,6 +13,7 @@ from typing import assert_never
 import attrs
 import trio
 
+from auth import Identity
 from auth.throttle import source_key
 from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
@@ -41,7 +42,7 @@ HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
 class Session:
-    """One client's connection. `run` is its life; `end` and `policy_changed` are called from outside."""
+    """One client's connection. `run` is its life; what may be called from outside comes first."""
 
     def __init__(
         self, number: int, client: Client, listener: Callable[[], Listener], listener_name: str, services: Services
@@ -63,6 +64,7 @@ class Session:
         self._scope = trio.CancelScope()
         self._why_ended = Termination.DRAINED
         self.in_handshake = True
+        self._revoked = False
         self._target: trio.SocketStream | None = None
         self._permits: Sequence[Permit] = ()  # what it goes by: candidates while it connects or waits, then one
         self._association: Association | None = None
@@ -74,11 +76,34 @@ class Session:
         self._why_ended = termination
         self._scope.cancel()
 
+    @property
+    def identity(self) -> Identity | None:
+        """Whose session it is, as was last known; None before the login, and when the user may not go on."""
+        return None if self._revoked else self.flow.identity
+
     def revalidate(self) -> None:
         """Time has passed: end the session of a user whose account has ended."""
-        identity = self.flow.identity
-        if identity is not None and self._services.rulebook.current_identity(identity) is None:
+        if self.flow.identity is not None and self._current(self.flow.identity) is None:
+            self.revoke()
+
+    def revoke(self) -> None:
+        """The user may not go on. Who has only logged in learns it from the reply to its request."""
+        self._revoked = True
+        if not self.in_handshake:
             self.end(Termination.REVOKED)
+
+    def identity_changed(self, identity: Identity) -> Iterable[None]:
+        """The backend was asked again about the user, who has logged in: end what is forbidden now.
+
+        Returns:
+            Steps that are not urgent, as `policy_changed` does.
+        """
+        old = self._judge.identity
+        if identity != old and self._services.rulebook.policy is None:
+            # Without rules there is nothing to judge it by: whoever asks next finds the same change again.
+            identity = attrs.evolve(old, verified_s=identity.verified_s)
+        self.flow.identity = identity
+        return () if identity == old else self.policy_changed()
 
     def policy_changed(self) -> Iterable[None]:
         """Users or rules have changed: end what they forbid now.
@@ -86,13 +111,12 @@ class Session:
         Returns:
             Steps that are not urgent: each tidies up one destination of an association.
         """
-        rulebook, flow = self._services.rulebook, self.flow
-        policy = rulebook.policy
+        policy, flow = self._services.rulebook.policy, self.flow
         if flow.identity is None or policy is None:
             return ()  # before the login nothing is permitted yet; without rules the running sessions live on
-        current = rulebook.current_identity(flow.identity)
-        if current is None or (current.user is None and not self._listener().anonymous):
-            self.end(Termination.REVOKED)
+        current = self._current(flow.identity)
+        if current is None:
+            self.revoke()
             return ()
         flow.identity = current
         if self._permits:
@@ -105,6 +129,15 @@ class Session:
                 return self._association.judge_again()
             self.end(Termination.REVOKED)
         return ()
+
+    def _current(self, identity: Identity) -> Identity | None:
+        """Who this is by now, as far as it is known without asking a backend; None if it may not go on."""
+        current = self._services.rulebook.current_identity(identity)
+        if current is None:
+            return None
+        if current.user is None:
+            return current if self._listener().anonymous else None
+        return current if self._services.authenticator.has_backend(current) else None
 
     # ---- the story
 
@@ -152,16 +185,15 @@ class Session:
     async def _serve(self) -> Termination:
         try:
             with trio.fail_after(self._services.limits.handshake_s):
-                identity = await log_in(self._client, self._listener, self._services)
+                await log_in(self._client, self._listener, self._services, self.flow)
                 request = await self._client.next_message(Request)
         except trio.TooSlowError:
             self._services.counters["handshake_timeout"] += 1
             raise Ended(Termination.HANDSHAKE_TIMEOUT) from None
         self._leave_handshake()
         self.flow.ask(request.command, request.address.host, request.address.port)
-        self.flow.identity = identity
-        current = self._services.rulebook.current_identity(identity)
-        if current is None:  # disabled between the login and here, or remembered for too long
+        current = self._current(self._judge.identity)
+        if self._revoked or current is None:  # between the login and here; or it was remembered for too long
             raise Ended(Termination.REVOKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
         self.flow.identity = current
         return await self._held(self._services.sessions, partial(self._obey, request))

@@ -5,6 +5,7 @@ import pytest
 from trioproxy.config import ConfigError, parse_config_untrusted
 from trioproxy.config.checks import join
 
+KEYS_OF_MAIN = "tenant.main: backends, proxy_group, nonmembers, fall_through of this tenant belong in [auth]"
 TENANT_NAME = "a tenant name is 1 to 63 of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit"
 
 
@@ -96,8 +97,12 @@ def test_the_tenant_of_a_listener_exists() -> None:
         ),
         (
             '[tenant.main]\nbackends = ["x"]\n[auth.x]\ntype = "local"\n',
-            ["tenant.main: backends and proxy_group of this tenant belong in [auth]"],
+            [KEYS_OF_MAIN],
         ),
+        ('[tenant.main]\nproxy_group = "socks"\n', [KEYS_OF_MAIN]),
+        ('[tenant.main]\nnonmembers = "global-rules"\n', [KEYS_OF_MAIN]),
+        ("[tenant.main]\nfall_through = true\n", [KEYS_OF_MAIN]),
+        ('[tenant.a]\nnonmembers = "global-rules"\nfall_through = true\n', []),
         ('[tenant.main]\nrealms = ["example.org"]\n', []),
     ],
 )
@@ -131,7 +136,7 @@ def test_a_realm_belongs_to_one_tenant() -> None:
             '[auth.local]\ntype = "ldap9"\n',
             [
                 "auth.local.type: the backend 'local' is the tenant's own users; call this one otherwise",
-                "auth.local.type: there is no backend 'ldap9'; installed are local",
+                "auth.local.type: there is no backend 'ldap9'; installed are ldap, local",
             ],
         ),
         ('[auth.x]\ntype = "local"\nurl = "y"\n', ["auth.x: unknown key 'url'"]),

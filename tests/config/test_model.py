@@ -1,6 +1,10 @@
 """What the configuration says about itself."""
 
-from trioproxy.config import PortRange, parse_config_untrusted
+import attrs
+
+from auth.membership import Membership
+from trioproxy.config import Auth, PortRange, Tenant, parse_config_untrusted
+from trioproxy.config.model import KEYS_OF_MAIN
 
 TEXT = """
 [auth]
@@ -9,6 +13,7 @@ proxy_group = "socks"
 realms = ["example.org"]
 [tenant.physics]
 realms = ["physics.example.org", "phys.example.org"]
+nonmembers = "global-rules"
 """
 
 
@@ -21,14 +26,31 @@ def test_realms_lead_to_tenants() -> None:
     }
 
 
-def test_the_proxy_group_of_each_tenant() -> None:
-    """DESIGN section 6: [auth] speaks for the tenant main; a tenant that there is not has no group."""
+def test_who_may_use_the_proxy_in_each_tenant() -> None:
+    """DESIGN section 6: [auth] speaks for the tenant main; in a tenant that there is not nobody may."""
     config = parse_config_untrusted(TEXT, "t")
-    assert [config.proxy_group(tenant) for tenant in ("main", "physics", "chemistry")] == [
-        "socks",
-        "system-proxy",
+    assert [config.membership(tenant) for tenant in ("main", "physics", "chemistry")] == [
+        Membership("socks"),
+        Membership("system-proxy", admits_nonmembers=True),
         None,
     ]
+
+
+def test_keys_of_the_tenant_main_stand_in_auth() -> None:
+    """DESIGN section 6: what a table [tenant.NAME] says for its tenant, [auth] says for the tenant main."""
+    text = TEXT.replace("[auth]", '[auth]\nnonmembers = "global-rules"\nfall_through = true\nbackends = ["a"]\n')
+    config = parse_config_untrusted(text + '[auth.a]\ntype = "local"\n', "t")
+    assert config.tenants() == {
+        "main": Tenant(("example.org",), ("a",), "socks", "global-rules", fall_through=True),
+        "physics": Tenant(("physics.example.org", "phys.example.org"), nonmembers="global-rules"),
+    }
+    assert {key for key in attrs.fields_dict(Tenant) if key != "realms"} == set(KEYS_OF_MAIN)
+
+
+def test_nobody_is_let_in_or_asked_elsewhere_unless_somebody_says_so() -> None:
+    """Law of safe defaults: who is no member stays out, and a password goes to one backend at most."""
+    assert (Tenant().nonmembers, Tenant().fall_through) == ("refuse", False)
+    assert (Auth().nonmembers, Auth().fall_through) == ("refuse", False)
 
 
 def test_a_port_range_holds_both_ends() -> None:

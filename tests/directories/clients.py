@@ -30,7 +30,8 @@ def client(
     """
     tls = ldap3.Tls(validate=ssl.CERT_REQUIRED, ca_certs_file=str(ca)) if ca else None
     server = ldap3.Server("localhost", port, tls=tls, get_info=ldap3.NONE, connect_timeout=PATIENCE_S)
-    connection = ldap3.Connection(server, dn, password, auto_referrals=False, receive_timeout=int(PATIENCE_S))
+    how = {"auto_referrals": False, "return_empty_attributes": False, "receive_timeout": int(PATIENCE_S)}
+    connection = ldap3.Connection(server, dn, password, **how)
     try:
         connection.open()
         if tls and start_tls:

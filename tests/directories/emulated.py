@@ -4,6 +4,7 @@ What is emulated is what a proxy meets: entries, filters, results, references, d
 Several connections may ask at once; a test that changes entries meanwhile replaces them whole.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ AD_BASE: Final = "DC=ad,DC=campus,DC=example"
 IPA_BASE: Final = "dc=ipa,dc=campus,dc=example"
 
 _INVALID_CREDENTIALS, _UNWILLING_TO_PERFORM, _NO_SUCH_OBJECT, _OPERATIONS_ERROR, _SIZE_LIMIT = 49, 53, 32, 1, 4
+
+_RANGE: Final = re.compile(r"(.+);range=(\d+)-\*", re.IGNORECASE)  # [MS-ADTS] 3.1.1.3.1.3.3
 
 _FILETIME_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
 NEVER: Final = 0x7FFF_FFFF_FFFF_FFFF
@@ -258,10 +261,19 @@ class ActiveDirectory(MemoryDirectory):
         )
 
     def _answered(self, attributes: Mapping[str, Sequence[bytes]], wanted: Sequence[str]) -> dict[str, Sequence[bytes]]:
-        answered = super()._answered(attributes, wanted)
-        for name in [name for name, values in answered.items() if len(values) > self.values_max]:
-            answered[f"{name};range=0-{self.values_max - 1}"] = answered.pop(name)[: self.values_max]
-        return answered
+        asked = [_RANGE.fullmatch(name) for name in wanted]
+        starts = {found[1].lower(): int(found[2]) for found in asked if found}
+        answered = super()._answered(attributes, [*wanted, *starts])
+        return dict(self._ranged(name, values, starts.get(name.lower())) for name, values in answered.items())
+
+    def _ranged(self, name: str, values: Sequence[bytes], start: int | None) -> tuple[str, Sequence[bytes]]:
+        """All values if they are few and nobody asked for a part, else those from `start` on."""
+        if start is None and len(values) <= self.values_max:
+            return name, values
+        first = start or 0
+        behind = first + self.values_max
+        last = behind - 1 if behind < len(values) else "*"
+        return f"{name};range={first}-{last}", values[first:behind]
 
     def _matcher(self) -> Matcher:
         return Matcher(fold=_without_accents, in_chain=self._in_chain)

@@ -52,8 +52,8 @@ class Request:
         connection: the connection's, from 1.
         encrypted: whether it came through TLS.
         dn, password: of a simple bind.
-        base, scope, filter, attributes, size_limit, follow_aliases: of a search; the filter as RFC 4515 text, scope 0, 1
-            or 2.
+        base, scope, filter, attributes, size_limit: of a search; the filter as RFC 4515 text, the scope 0, 1 or 2.
+        follow_aliases: whether the search wants any alias to be followed.
         values: the assertion values of the filter, as they came.
         parsed: the filter, to be applied.
         oid: of an extended request.

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import randrange
 from types import TracebackType
@@ -144,8 +145,9 @@ class Slapd:
             self._ended()
 
     def pause(self) -> None:
-        """Stop its processes: connections are accepted by the kernel, and nothing is answered."""
+        """Stop it as it stands: connections are accepted by the kernel, and nothing is answered."""
         self._signal(signal.SIGSTOP)
+        until("all its threads to stand still", self._stands_still)
 
     def resume(self) -> None:
         """Go on after `pause`."""
@@ -159,6 +161,11 @@ class Slapd:
 
     def _signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    def _stands_still(self) -> bool:
+        """Whether no thread runs: proc(5), the state is behind the name."""
+        stats = [stat.read_text() for stat in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     def _ended(self) -> int:
         assert self._process is not None
@@ -390,9 +397,11 @@ def _free_ports() -> tuple[int, int]:
     found: set[int] = set()
     while len(found) < 2:
         port = PORTS[randrange(len(PORTS))]
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) != 0:
-                found.add(port)
+        with socket.socket() as sock, suppress(OSError):
+            # Asked by binding: a connection would be counted by the server of another test.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            found.add(port)
     first, second = found
     return first, second
 

@@ -182,11 +182,18 @@ def test_active_directory_walks_groups_and_cuts_long_lists() -> None:
         groups = _found(connection, AD_BASE, f"(member:{IN_CHAIN}:={alice})", "cn")
         none = _found(connection, AD_BASE, f"(member:{IN_CHAIN}:={bob})", "cn")
         user = _found(connection, AD_BASE, f"(&(sAMAccountName=alice)(memberOf:{IN_CHAIN}:={outer}))", "sAMAccountName")
+        [whole] = _found(connection, crowd, "(cn=crowd)", "member")  # ldap3 asks again for what is missing
+        connection.auto_range = False
         [ranged] = _found(connection, crowd, "(cn=crowd)", "member")
+        [last] = _found(connection, crowd, "(cn=crowd)", "member;range=3-*")
     assert groups == [{"cn": [b"inner"]}, {"cn": [b"outer"]}]
     assert none == []
     assert len(user) == 1
-    assert {name: len(values) for name, values in ranged.items()} == {"member;range=0-2": 3}
+    assert len(whole["member"]) == 5
+    assert [(name, len(values)) for found in (ranged, last) for name, values in found.items()] == [
+        ("member;range=0-2", 3),
+        ("member;range=3-*", 2),
+    ]
 
 
 def test_filetime() -> None:

@@ -33,11 +33,10 @@ ALICE = "uid=alice,dc=example"
 
 
 def test_it_binds_searches_and_remembers() -> None:
-    """Entries of text and octets, a reference, an intermediate response, a result: ldap3 sees them as they were meant."""
+    """Entries of text and octets, references, intermediate responses, results: ldap3 sees what was meant."""
     found: dict[str, list[str | bytes]] = {
         "uid": ["alice"],
         "objectGUID": [bytes(range(256))],
-        "empty": [],
         "cn": ["\u00e4", "b"],
     }
     replies: list[Reply] = [
@@ -52,20 +51,21 @@ def test_it_binds_searches_and_remembers() -> None:
     with ScriptedServer(replies) as server, client(server.port, ALICE, "secret") as connection:
         assert connection.bind()
         connection.search("dc=example", "(uid=alice)", attributes=["uid", "cn"], size_limit=2)
-        [first, second] = connection.response
+        [extra, first, second] = connection.response
         connection.unbind()
     assert first["dn"] == ALICE
     assert first["raw_attributes"] == {
         "uid": [b"alice"],
         "objectGUID": [bytes(range(256))],
-        "empty": [],
         "cn": ["\u00e4".encode(), b"b"],
     }
+    assert extra["type"] == "intermediateResponse"
     assert second["uri"] == ["ldap://other.example/dc=x"]
     result = connection.result
     assert (result["result"], result["message"], result["dn"]) == (4, "too many", "dc=example")
     bind, search, unbind = server.requests
-    assert (bind.kind, bind.number, bind.dn, bind.password) == (Kind.BIND, 1, ALICE, b"secret")
+    assert (bind.kind, bind.dn, bind.password) == (Kind.BIND, ALICE, b"secret")
+    assert (bind.number + 1, search.number + 1) == (search.number, unbind.number)
     assert (search.base, search.scope, search.filter) == ("dc=example", 2, "(uid=alice)")
     assert (search.attributes, search.size_limit) == (("uid", "cn"), 2)
     assert unbind.kind is Kind.UNBIND
@@ -102,7 +102,7 @@ def test_filters_are_read_as_they_were_meant(written: str, text: str, values: tu
         search_done(10, referrals=["ldap://a/" + "x" * 200]),
         extended_result(oid=START_TLS),
         entry(ALICE, {"description": ["x" * 70_000]}),
-        entry(b"uid=\xff", {}),
+        entry(b"uid=\xff", {"empty": []}),
         reference("ldap://a", "ldap://b"),
         intermediate(value=b"x"),
         disconnection(),

@@ -60,16 +60,32 @@ def matches(rule: Rule, request: AccessRequest, address: IPAddress) -> bool:
 
 def layers_of(who: Identity) -> list[Scope]:
     """The layers of an identity in their order."""
+    if not who.member:
+        return [Scope(ScopeKind.GLOBAL)]
     layers = [Scope(ScopeKind.GLOBAL), Scope(ScopeKind.TENANT, who.tenant)]
     layers += [Scope(ScopeKind.GROUP, who.tenant, group) for group in sorted(who.groups)]
     return layers + ([Scope(ScopeKind.USER, who.tenant, who.user)] if who.user else [])
+
+
+def directory_rules(who: Identity, scope: Scope) -> list[Rule]:
+    """The rules that come with an identity for one of its layers, read by the parser of this file."""
+    groups = {ScopeKind.USER: None, ScopeKind.GROUP: scope.name}
+    texts = [
+        text
+        for entry in who.rules
+        if scope.kind in groups and entry.group == groups[scope.kind]
+        for text in entry.texts
+    ]
+    rules = [parse(text) for text in texts]
+    return [rule for rule in rules if rule is not None and rule.user is None and rule.group is None]
 
 
 def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress) -> tuple[str, str, str]:
     """The layers' vote about one address, as `asking.outcome` writes it."""
     votes = []
     for scope in layers_of(request.identity):
-        found = [rule for rule in rule_sets.get(scope, RuleSet()) if matches(rule, request, address)]
+        layer = [*rule_sets.get(scope, RuleSet()), *directory_rules(request.identity, scope)]
+        found = [rule for rule in layer if matches(rule, request, address)]
         votes += [(scope, found[0])] if found else []
     for what, allow in (("rule", False), ("permit", True)):
         for scope, rule in votes:

@@ -3,9 +3,10 @@
 from functools import cache  # Hypothesis checks each new strategy anew, which takes longer than drawing from it
 from ipaddress import ip_address, ip_network
 
+import attrs
 from hypothesis import strategies as st
 
-from auth import Identity
+from auth import EntryRules, Identity
 from trioproxy.policy import (
     AccessRequest,
     IPAddress,
@@ -132,16 +133,50 @@ def _layers(outer: list[Rule], inner: list[tuple[Scope, Rule]]) -> dict[Scope, R
     return {scope: RuleSet(found) for scope, found in layers.items()}
 
 
+# What people write into a directory: nearly rules, rules of the global layer, and anything.
+NO_RULES = [
+    *("", " ", "yes", "tcp", "allow", "tcp:*(*)->*", "tcp:*(*)->*(0)", "tcp:*(*)->*(*) rate=1", "{1}tcp:*(*)->*(*)"),
+    *(
+        "any:*(*)->*(*) user=alice",
+        "deny any:*(*)->*(*) group=staff",
+        "deny any:*(*)->*(*)\n",
+        "d\u0435ny any:*(*)->*(*)",
+    ),
+    *("deny any:*(*)->10.0.0.1/8(*)", "any:a(*)->*(*)", "#deny any:*(*)->*(*)", "\0", "\u202e"),
+]
+
+
+@cache
+def directory_texts() -> st.SearchStrategy[str]:
+    """Mostly rules."""
+    return rules().map(str) | rules().map(str) | st.sampled_from(NO_RULES) | rules(for_global=True).map(str)
+
+
+@cache
+def directory_entries() -> st.SearchStrategy[EntryRules]:
+    """The rules of a user, or of a group in which the user may not be; two entries may be about one group."""
+    return st.builds(
+        EntryRules,
+        st.sampled_from([None, *GROUPS]),
+        st.sampled_from(["uid=alice", "cn=staff", "cn=students"]),
+        st.lists(directory_texts(), max_size=6).map(tuple),
+    )
+
+
+@cache
 def identities() -> st.SearchStrategy[Identity]:
-    """Known users, and clients without login."""
+    """Users of the store and of a directory, members of the proxy group and others, and clients without login."""
     known = st.builds(
         Identity,
         st.sampled_from(TENANTS),
         st.sampled_from(USERS),
         st.frozensets(st.sampled_from(GROUPS)),
         st.just("local"),
+        member=st.sampled_from([True, True, False]),
     )
-    return st.one_of(known, known, st.builds(Identity, st.sampled_from(TENANTS), st.none()))
+    entries = st.lists(directory_entries(), max_size=3).map(tuple)
+    of_directory = st.builds(lambda who, rules: attrs.evolve(who, rules=rules), known, entries)
+    return st.one_of(known, of_directory, of_directory, st.builds(Identity, st.sampled_from(TENANTS), st.none()))
 
 
 def requests() -> st.SearchStrategy[AccessRequest]:

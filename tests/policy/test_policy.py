@@ -97,6 +97,21 @@ def test_global_rules_for_somebody_vote_in_the_global_layer(option: str) -> None
     assert outcome(policy({"global": [narrow, ALLOW]}).judge(other)) == ("permit", "global", ALLOW)
 
 
+def test_nonmembers_have_the_global_layer_alone() -> None:
+    """`nonmembers = "global-rules"`: no other layer votes, neither for nor against; user= and group= still fit."""
+    outside = attrs.evolve(STAFF_ALICE, member=False)
+    asked = request("192.0.2.1", who=outside)
+    inner = ["tenant:main", "group:staff", "user:alice"]
+    assert outcome(policy({scope: [ALLOW] for scope in inner}).judge(asked))[0] == "no rule allows it"
+    denied = {scope: [DENY] for scope in inner}
+    for option in ("", " user=alice", " group=staff", " user=alice group=staff"):
+        rule = f"{ALLOW}{option}"
+        assert outcome(policy({"global": [rule], **denied}).judge(asked)) == ("permit", "global", rule)
+        assert policy({"global": [rule]}).explain(asked).votes == (LayerVote(GLOBAL, Vote.ALLOW, rule),)
+    for option in ("user=bob", "group=students", "user=physics/alice", "group=physics/staff"):
+        assert outcome(policy({"global": [f"{ALLOW} {option}"]}).judge(asked))[0] == "no rule allows it"
+
+
 def test_the_floor_comes_before_every_rule() -> None:
     """DESIGN section 3: the floor comes before any rule, and a refusal names its part."""
     rules = policy({scope: [ANYTHING] for scope in ("global", "tenant:main", "user:alice")})
@@ -223,6 +238,17 @@ def test_p3_the_verdict_is_that_of_the_naive_scan(rule_sets: dict[Scope, RuleSet
     assert verdict.request is asked
 
 
+@given(strategies.policies(), strategies.requests())
+def test_p3_nonmembers_are_judged_as_if_there_were_no_other_layer(
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest
+) -> None:
+    """P3: without the inner layers and without the rules of a directory the verdict is the same."""
+    outside = attrs.evolve(asked, identity=attrs.evolve(asked.identity, member=False))
+    bare = attrs.evolve(asked, identity=attrs.evolve(asked.identity, rules=()))
+    verdict = Policy(rule_sets, Floor()).judge(outside)
+    assert outcome(verdict) == outcome(Policy({GLOBAL: rule_sets[GLOBAL]}, Floor()).judge(bare))
+
+
 @given(strategies.policies(), strategies.requests(), strategies.rules(), st.data())
 def test_p3_a_deny_more_never_allows_more(
     rule_sets: dict[Scope, RuleSet], asked: AccessRequest, rule: Rule, data: st.DataObject
@@ -251,6 +277,7 @@ def test_p3_an_allow_below_a_deny_of_the_layer_changes_nothing(
 def test_p3_without_rules_everything_is_denied(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> None:
     """P3: removing all rules denies, by the floor or because nothing allows it."""
     empty = Policy(dict.fromkeys(rule_sets, RuleSet()), Floor())
+    asked = attrs.evolve(asked, identity=attrs.evolve(asked.identity, rules=()))
     assert outcome(empty.judge(asked))[0] in ("floor", "no rule allows it")
 
 

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+import attrs
 import pytest
 from hypothesis import given
 
@@ -57,6 +58,16 @@ def test_a_global_rule_for_somebody_helps_nobody_else(options: str, expected: bo
     rules = policy({"global": [f"tcp:*(*)->*(*) {options}"]})
     assert expected == rules.may_ever(identity("alice", ["staff"]), INSIDE, TCP)
     assert not rules.may_ever(identity(None), INSIDE, TCP)
+
+
+@pytest.mark.parametrize("option", ["", " user=alice", " group=staff"])
+def test_nonmembers_reach_what_the_global_layer_allows(option: str) -> None:
+    """`nonmembers = "global-rules"`: no look-up is made for one whom only the other layers allow something."""
+    outside = attrs.evolve(identity("alice", ["staff"]), member=False)
+    assert policy({"global": [f"tcp:*(*)->*(*){option}"]}).may_ever(outside, INSIDE, TCP)
+    inner = policy({scope: ["tcp:*(*)->*(*)"] for scope in ("tenant:main", "group:staff", "user:alice")})
+    assert not inner.may_ever(outside, INSIDE, TCP)
+    assert inner.may_ever(identity(), INSIDE, TCP)
 
 
 @given(strategies.policies(), strategies.requests())

@@ -1,5 +1,6 @@
 """Tests of `trioproxy.policy.scope`."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +90,13 @@ def test_a_user_has_the_global_layer_and_those_of_tenant_groups_and_user() -> No
         "group:physics/staff",
         "user:physics/alice",
     ]
+
+
+def test_who_is_outside_the_proxy_group_has_the_global_layer_alone() -> None:
+    """`nonmembers = "global-rules"`; what a rule of that layer may name stays: the user, the groups and the tenant."""
+    outside = attrs.evolve(identity("alice", ["staff"]), member=False)
+    assert Scope.layers_of(outside) == (Scope(ScopeKind.GLOBAL),)
+    assert Scope.around(outside) == Scope.layers_of(identity("alice", ["staff"]))
 
 
 def test_a_client_without_login_has_the_global_layer_and_the_listeners_tenant() -> None:

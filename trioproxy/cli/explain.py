@@ -1,20 +1,17 @@
 """`trioproxy rule explain`: why somebody can or cannot reach something."""
 
 import re
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Final, Literal, TypeAlias
 
-import attrs
 from cyclopts import Parameter
 
-from auth import Identity
-from trioproxy.cli.accounts import obstacles
+from trioproxy.cli.asker import NOBODY, Who, identify
 from trioproxy.cli.explanation import Case, Layers
 from trioproxy.cli.explanation_text import show_case
 from trioproxy.cli.output import Failure, show_json, usage, warn
-from trioproxy.cli.place import HERE, Place, parse_groups, parse_user, select_tenant
-from trioproxy.config import Config, build_floor
+from trioproxy.cli.place import HERE, Place
+from trioproxy.config import build_floor
 from trioproxy.policy import (
     CanonicalError,
     IPAddress,
@@ -22,8 +19,10 @@ from trioproxy.policy import (
     RuleProtocol,
     canonical_address,
     canonical_host,
+    directory_layers,
+    rule_problems,
 )
-from trioproxy.store import Snapshot, read_rule_set
+from trioproxy.store import read_rule_set
 
 __all__ = ["explain"]
 
@@ -31,28 +30,6 @@ _TARGET: Final = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", re.A
 _PORT_MAX: Final = 65_535
 
 ProtocolWord: TypeAlias = Literal["tcp", "udp", "bind"]
-
-
-@Parameter(name="*")
-@attrs.frozen
-class Who:
-    """Who asks; one of `user` and `anonymous`.
-
-    Attributes:
-        user: alice, or physics/alice.
-        group: count the user in this group, which another backend than the local one may know; may be given several
-            times.
-        anonymous: a client without login.
-        tenant: the tenant of a client without login; by default main.
-    """
-
-    user: str | None = None
-    group: tuple[str, ...] = ()
-    anonymous: bool = False
-    tenant: str | None = None
-
-
-NOBODY: Final = Who()
 
 
 def explain(  # noqa: PLR0913 - the options of a command
@@ -87,7 +64,9 @@ def explain(  # noqa: PLR0913 - the options of a command
     addresses = [_parse_address(text, "--address") for text in address] or _look_up(host)
     with place.open_store(config) as store:
         snapshot = store.snapshot()
-    identity, refused = _identify(who, client, config, snapshot)
+    identity, refused = identify(who, client, config, snapshot)
+    for problem in rule_problems(identity):
+        warn(problem)
     rule_sets = {}
     for scope, rules in snapshot.rules.items():
         rule_sets[scope], problem = read_rule_set(scope, rules)
@@ -101,38 +80,13 @@ def explain(  # noqa: PLR0913 - the options of a command
         host=host,
         port=port,
         refused=tuple(refused),
-        layers=Layers(Policy(rule_sets, build_floor(config)), snapshot.rules),
+        layers=Layers(Policy(rule_sets, build_floor(config)), snapshot.rules, directory_layers(identity)),
         addresses=tuple(dict.fromkeys(addresses)),
     )
     if as_json:
         show_json(case.as_json())
     else:
         show_case(case)
-
-
-def _identify(who: Who, client: IPAddress, config: Config, snapshot: Snapshot) -> tuple[Identity, list[str]]:
-    """The identity, and why it would not even get past the login."""
-    if who.user is None:
-        tenant = select_tenant(who.tenant, config)
-        if any(listener.anonymous and listener.tenant == tenant for listener in config.listener):
-            return Identity(tenant, None), []
-        return Identity(tenant, None), [
-            f"no listener of tenant {tenant} lets clients in without login; `anonymous = true` would"
-        ]
-    scope = parse_user(who.user, config)
-    settings = config.tenants()[scope.tenant]
-    given = parse_groups(who.group)
-    user = snapshot.users.get((scope.tenant, scope.name))
-    if user is not None:
-        found = obstacles(
-            attrs.evolve(user, groups=user.groups | given), settings.proxy_group, datetime.now(UTC), client
-        )
-        return Identity(scope.tenant, scope.name, user.groups | given), found
-    identity = Identity(scope.tenant, scope.name, given)
-    if settings.backends == ("local",):
-        return identity, [f"there is no user {scope.owner}"]
-    warn(f"{scope.owner} is no local user; which groups another backend knows is not asked here, see --group")
-    return identity, []
 
 
 def _parse_address(text: str, option: str) -> IPAddress:

@@ -1,12 +1,13 @@
 """What `rule explain` knows about one question; `trioproxy.cli.explanation_text` says it to people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from auth import Identity
 from trioproxy.policy import (
     AccessRequest,
+    DirectoryLayer,
     Explanation,
     IPAddress,
     LayerVote,
@@ -26,17 +27,27 @@ __all__ = ["Case", "Layers"]
 
 @attrs.frozen
 class Layers:
-    """The rules in force, and the ids under which they are stored."""
+    """The rules in force.
+
+    Attributes:
+        policy: judges.
+        stored: the rules of the store, and their ids.
+        directory: those that come with the identity.
+    """
 
     policy: Policy
     stored: Mapping[Scope, tuple[StoredRule, ...]]
+    directory: Sequence[DirectoryLayer] = ()
 
     def size(self, scope: Scope) -> int:
         """How many rules a layer has."""
-        return len(self.stored.get(scope, ()))
+        written = sum(len(layer.rules) for layer in self.directory if layer.scope == scope)
+        return len(self.stored.get(scope, ())) + written
 
     def find(self, vote: LayerVote) -> StoredRule | None:
-        """The stored rule that cast this vote; None if no rule did, or the layer cannot be read."""
+        """The stored rule that cast this vote; None if another one did, or none, or the layer cannot be read."""
+        if vote.origin:
+            return None
         return next((rule for rule in self.stored.get(vote.scope, ()) if rule.text == vote.rule), None)
 
     def place(self, scope: Scope, rule: StoredRule) -> int:
@@ -48,10 +59,18 @@ class Layers:
         request = explanation.verdict.request
         question = Question.of(request, explanation.address)
         for scope in Scope.layers_of(request.identity):
-            for rule in self.policy.rule_sets.get(scope, ()):
+            for rule, origin in self._rules(scope):
                 aspect = _only_obstacle(rule, question) if rule.allow else None
                 if aspect is not None:
-                    yield LayerVote(scope, Vote.NONE, str(rule)), aspect
+                    yield LayerVote(scope, Vote.NONE, str(rule), origin), aspect
+
+    def _rules(self, scope: Scope) -> Iterator[tuple[Rule, str]]:
+        for rule in self.policy.rule_sets.get(scope, ()):
+            yield rule, ""
+        for layer in self.directory:
+            if layer.scope == scope:
+                for rule in layer.rules:
+                    yield rule, layer.origin
 
 
 def _only_obstacle(rule: Rule, question: Question) -> str | None:
@@ -94,16 +113,18 @@ class Case:
     @property
     def asker(self) -> str:
         """The user, or what stands for a client without login."""
-        if self.identity.user is None:
-            return f"a client of tenant {self.identity.tenant} without login"
-        return self.innermost.owner
+        return self.user.owner if self.user else f"a client of tenant {self.identity.tenant} without login"
+
+    @property
+    def user(self) -> Scope | None:
+        """The user's own layer, whether it votes or not; None for a client without login."""
+        user = self.identity.user
+        return None if user is None else Scope(ScopeKind.USER, self.identity.tenant, user)
 
     @property
     def innermost(self) -> Scope:
-        """The innermost layer."""
-        if self.identity.user is None:
-            return Scope(ScopeKind.TENANT, self.identity.tenant)
-        return Scope(ScopeKind.USER, self.identity.tenant, self.identity.user)
+        """The innermost layer that votes."""
+        return Scope.layers_of(self.identity)[-1]
 
     @property
     def target(self) -> str:
@@ -129,6 +150,7 @@ class Case:
             "tenant": self.identity.tenant,
             "user": self.identity.user,
             "groups": sorted(self.identity.groups),
+            "member": self.identity.member,
             "source": str(self.client),
             "protocol": self.protocol.value,
             "host": str(self.host),
@@ -153,6 +175,7 @@ class Case:
                     "vote": vote.vote.value,
                     "rule": vote.rule or None,
                     "id": found.id if (found := self.layers.find(vote)) else None,
+                    "entry": vote.origin or None,
                 }
                 for vote in explanation.votes
             ],

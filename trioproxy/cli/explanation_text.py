@@ -24,6 +24,8 @@ def show_case(case: Case) -> None:
         f"{case.asker}{f' (groups: {groups})' if groups else ''} from {case.client} asks for {case.target}",
         tone="strong",
     )
+    if not case.identity.member:
+        say("not in the proxy group, so the global layer alone judges")
     for reason in case.refused:
         say(f"login refused: {reason}", tone="bad")
     explanations = case.explanations()
@@ -56,16 +58,19 @@ def _show_addresses(case: Case, alike: list[Explanation]) -> None:
     say(f"{addresses}: {'allowed' if allowed else 'denied'}", tone="good" if allowed else "bad")
     if first.address != first.verdict.request.address:
         say(f"  because of the IPv4 address {first.address} inside it")
-    floor = ["floor", "deny" if first.floor else "-", "", first.floor or "not part of it"]
-    show_table(["LAYER", "VOTE", "ID", "RULE"], [floor, *(_row(case, vote) for vote in first.votes)])
+    floor = ["floor", "deny" if first.floor else "-", "", first.floor or "not part of it", ""]
+    rows = [["LAYER", "VOTE", "ID", "RULE", "FROM"], floor, *(_row(case, vote) for vote in first.votes)]
+    if not case.layers.directory:  # where there is only the store, nobody asks
+        rows = [row[:-1] for row in rows]
+    show_table(rows[0], rows[1:])
 
 
 def _row(case: Case, vote: LayerVote) -> list[str]:
     if vote.vote is Vote.NONE:
         size = case.layers.size(vote.scope)
-        return [str(vote.scope), "-", "", f"none of {size} fits" if size else "no rules"]
+        return [str(vote.scope), "-", "", f"none of {size} fits" if size else "no rules", ""]
     stored = case.layers.find(vote)
-    return [str(vote.scope), vote.vote.value, str(stored.id) if stored else "", vote.rule]
+    return [str(vote.scope), vote.vote.value, str(stored.id) if stored else "", vote.rule, vote.origin or "store"]
 
 
 def _verdict(case: Case, explanations: list[Explanation]) -> Iterator[tuple[str, bool]]:
@@ -94,9 +99,14 @@ def _deciding_vote(explanation: Explanation) -> LayerVote:
 
 
 def _decider(case: Case, explanation: Explanation) -> str:
-    vote = _deciding_vote(explanation)
+    return _name(case, _deciding_vote(explanation))
+
+
+def _name(case: Case, vote: LayerVote) -> str:
     stored = case.layers.find(vote)
-    return f"rule {stored.id} of {vote.scope}" if stored is not None else f"an unreadable rule of {vote.scope}"
+    if stored is not None:
+        return f"rule {stored.id} of {vote.scope}"
+    return f"a rule of {vote.scope} in {vote.origin}" if vote.origin else f"an unreadable rule of {vote.scope}"
 
 
 def _advice(case: Case, explanations: list[Explanation]) -> Iterator[str]:
@@ -112,34 +122,34 @@ def _advice(case: Case, explanations: list[Explanation]) -> Iterator[str]:
         yield from _advice_against_deny(case, explanation)
     else:
         for vote, aspect in islice(case.layers.near_misses(explanation), _NEAR_MISSES_MAX):
-            stored = case.layers.find(vote)
-            number = f"rule {stored.id}" if stored is not None else "a rule"
-            yield f"close: {number} of {vote.scope} fits but for {aspect}: {vote.rule}"
-        yield f"to allow it to {_whom(case)}: {_command(case.innermost, _rule(case))}"
+            yield f"close: {_name(case, vote)} fits but for {aspect}: {vote.rule}"
+        rule, whom = _exception(case, case.innermost)
+        yield f"to allow it to {whom}: {_command(case.innermost, rule)}"
 
 
 def _advice_against_deny(case: Case, explanation: Explanation) -> Iterator[str]:
     vote = _deciding_vote(explanation)
     stored = case.layers.find(vote)
-    if stored is None:
+    rule, whom = _exception(case, vote.scope)
+    if stored is not None:
+        place = case.layers.place(vote.scope, stored)
+        yield f"to allow it to {whom}: {_command(vote.scope, rule, place)}"
+        yield f"or to lift the ban for everybody in {vote.scope}: trioproxy rule remove {stored.id}"
+    elif vote.origin:
+        # Wherever it stands among the rules of the store: they are asked before those of the directory.
+        yield f"to allow it to {whom}: {_command(vote.scope, rule)}"
+        yield f"or to lift the ban for everybody in {vote.scope}: change the directory, {vote.origin}"
+    else:
         yield f"look for the rule that cannot be read: trioproxy rule list {quote(str(vote.scope))}"
-        return
-    place = case.layers.place(vote.scope, stored)
-    rule, whom = _rule(case), f"everybody in {vote.scope}"
-    if vote.scope.kind is ScopeKind.GLOBAL and case.identity.user is not None:
-        # Without user= an exception in the global layer would allow it to the whole world.
-        rule, whom = evolve(rule, user=case.innermost), case.asker
-    yield f"to allow it to {whom}: {_command(vote.scope, rule, place)}"
-    yield f"or to lift the ban for everybody in {vote.scope}: trioproxy rule remove {stored.id}"
 
 
-def _whom(case: Case) -> str:
-    return case.asker if case.identity.user is not None else f"everybody in {case.innermost}"
-
-
-def _rule(case: Case) -> Rule:
-    """The narrowest rule that would allow it from anywhere."""
-    return parse_rule(f"{case.protocol.value}:*(*)->{case.host}({case.port or '*'})")
+def _exception(case: Case, scope: Scope) -> tuple[Rule, str]:
+    """The narrowest rule of this layer that would allow it from anywhere, and to whom it would."""
+    rule = parse_rule(f"{case.protocol.value}:*(*)->{case.host}({case.port or '*'})")
+    if scope.kind is ScopeKind.GLOBAL and case.user is not None:
+        # Without user= the whole world would be allowed to.
+        return evolve(rule, user=case.user), case.asker
+    return rule, case.asker if scope == case.user else f"everybody in {scope}"
 
 
 def _command(scope: Scope, rule: Rule, place: int | None = None) -> str:

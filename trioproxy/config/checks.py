@@ -9,7 +9,7 @@ from typing import Final
 from auth.local import BackendContext
 from auth.names import canonical_group, canonical_tenant
 from auth.registry import BackendError, build
-from trioproxy.config.model import Config, Listener
+from trioproxy.config.model import KEYS_OF_MAIN, Config, Listener, Tenant
 from trioproxy.policy.scope import DEFAULT_TENANT
 
 __all__ = ["check", "join"]
@@ -83,9 +83,9 @@ def _check_tenants(config: Config) -> Iterator[str]:
             elif realm in taken:
                 yield f"{path}.realms[{index}]: {realm!r} is a realm of tenant {taken[realm]!r} already"
             taken.setdefault(realm, name)
-    main = config.tenant.get(DEFAULT_TENANT)
-    if main is not None and (main.backends, main.proxy_group) != (type(main)().backends, type(main)().proxy_group):
-        yield f"tenant.{DEFAULT_TENANT}: backends and proxy_group of this tenant belong in [auth]"
+    main, defaults = config.tenant.get(DEFAULT_TENANT), Tenant()
+    if main is not None and any(getattr(main, key) != getattr(defaults, key) for key in KEYS_OF_MAIN):
+        yield f"tenant.{DEFAULT_TENANT}: {', '.join(KEYS_OF_MAIN)} of this tenant belong in [auth]"
 
 
 def _check_group(path: str, name: str) -> Iterator[str]:

@@ -6,13 +6,15 @@ beside it. Nothing here reads a file; `trioproxy.config.load` does.
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import attrs
 
+from auth.membership import Membership
 from trioproxy.policy.scope import DEFAULT_TENANT
 
 __all__ = [
+    "KEYS_OF_MAIN",
     "Auth",
     "BackendTable",
     "Between",
@@ -21,6 +23,7 @@ __all__ = [
     "Limits",
     "Listener",
     "Log",
+    "NonMembers",
     "PolicySettings",
     "PortRange",
     "Seconds",
@@ -43,6 +46,10 @@ class Between:
 
 _YEAR_S = 366 * 86_400
 
+# What `[auth]` says for the tenant main and a table `[tenant.NAME]` for its tenant.
+KEYS_OF_MAIN: Final = ("backends", "proxy_group", "nonmembers", "fall_through")
+
+NonMembers: TypeAlias = Literal["refuse", "global-rules"]
 Count = Annotated[int, Between(1, 10_000_000)]
 Seconds = Annotated[float, Between(0.01, _YEAR_S)]  # a time limit of nothing would let nobody do anything
 SecondsOrNone = Annotated[float, Between(0, _YEAR_S)]
@@ -125,12 +132,26 @@ class Tenant:
     Attributes:
         realms: what may stand behind the last `@` of a login name to select this tenant.
         backends: asked in this order; the first that knows the user decides. "local" is always there.
-        proxy_group: who is not a member may not log in.
+        proxy_group: who is not a member may not log in, or has the global rules alone; see `nonmembers`.
+        nonmembers: `"refuse"`: who is not in the proxy group may not log in; `"global-rules"`: may, and the global
+            layer alone judges.
+        fall_through: ask the next backend also where one could not tell, because it is down, say. The password then
+            goes to a backend that may not be the user's.
     """
 
     realms: tuple[str, ...] = ()
     backends: tuple[str, ...] = ("local",)
     proxy_group: str = "system-proxy"
+    nonmembers: NonMembers = "refuse"
+    fall_through: bool = False  # a password meant for one directory is not for another one to see
+
+    def membership(self) -> Membership:
+        """Who may use the proxy.
+
+        Raises:
+            ValueError: `proxy_group` is no group name; the loader has seen to that.
+        """
+        return Membership(self.proxy_group, admits_nonmembers=self.nonmembers == "global-rules")
 
 
 @attrs.frozen
@@ -139,7 +160,11 @@ class Auth:
 
     Attributes:
         backends: the backends of the tenant main, asked in this order.
-        proxy_group: who is not a member may not log in (tenant main).
+        proxy_group: who is not a member may not log in, or has the global rules alone (tenant main).
+        nonmembers: `"refuse"`: who is not in the proxy group may not log in; `"global-rules"`: may, and the global
+            layer alone judges (tenant main).
+        fall_through: ask the next backend also where one could not tell, because it is down, say. The password then
+            goes to a backend that may not be the user's (tenant main).
         hash_threads: passwords verified at the same time. One takes 20 ms of a core and 19 MiB.
         hash_queue_max: logins that may wait for a thread; more are refused as unavailable.
         deadline_s: seconds a login may take from its arrival.
@@ -151,12 +176,14 @@ class Auth:
 
     backends: tuple[str, ...] = ("local",)
     proxy_group: str = "system-proxy"
+    nonmembers: NonMembers = "refuse"
+    fall_through: bool = False  # a password meant for one directory is not for another one to see
     hash_threads: Annotated[int, Between(1, 64)] = 2  # as many as the smallest machine we expect has cores
     hash_queue_max: Count = (
         200  # 5 s of work for two threads at 50 ms each: whoever stands behind would miss the deadline
     )
     deadline_s: Seconds = 5.0  # clients give up after some 10 s (curl: 5 min, browsers: 20 s), and handshake_s is 10
-    cache_s: SecondsOrNone = 60.0
+    cache_s: Annotated[float, Between(0, 60)] = 60.0  # who loses an account in a directory is out within a minute
     cache_entries_max: Count = 10_000  # 50,000 people are not all online; an entry is about 500 bytes
     tables: Mapping[str, BackendTable] = attrs.field(factory=dict)
 
@@ -284,13 +311,13 @@ class Config:
     def tenants(self) -> dict[str, Tenant]:
         """All tenants by name, the tenant main among them."""
         main = self.tenant.get(DEFAULT_TENANT, Tenant())
-        main = attrs.evolve(main, backends=self.auth.backends, proxy_group=self.auth.proxy_group)
+        main = attrs.evolve(main, **{key: getattr(self.auth, key) for key in KEYS_OF_MAIN})
         return {DEFAULT_TENANT: main, **{name: t for name, t in self.tenant.items() if name != DEFAULT_TENANT}}
 
-    def proxy_group(self, tenant: str) -> str | None:
-        """The group of a tenant that may use the proxy; None if there is no such tenant."""
+    def membership(self, tenant: str) -> Membership | None:
+        """Who of a tenant may use the proxy; None if there is no such tenant."""
         found = self.tenants().get(tenant)
-        return found.proxy_group if found else None
+        return found.membership() if found else None
 
     def local_backends(self) -> frozenset[str]:
         """The names of the backends whose users are the store's."""

@@ -1,6 +1,7 @@
 """Who may reach what: canonical destinations, the floor, rules, the verdict and its explanation. Pure."""
 
 from trioproxy.policy.canonical import CanonicalError, canonical_address, canonical_host
+from trioproxy.policy.directory import DirectoryLayer, directory_layers, rule_problems
 from trioproxy.policy.floor import Floor, OwnEndpoints
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
 from trioproxy.policy.policy import Explanation, LayerVote, Policy, Vote
@@ -14,6 +15,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "AccessRequest",
     "CanonicalError",
+    "DirectoryLayer",
     "Explanation",
     "Floor",
     "IPAddress",
@@ -35,5 +37,7 @@ __all__ = [
     "canonical_address",
     "canonical_host",
     "check_scope",
+    "directory_layers",
     "parse_rule",
+    "rule_problems",
 ]

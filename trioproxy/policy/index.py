@@ -8,11 +8,12 @@ A table only leaves out rules that cannot match; what is left is asked itself (`
 says yes. So a mistake here can overlook a rule, but never make one match, and the property test against the naive scan
 looks for exactly that. All layers share one tree per tenant because a user in twenty groups has twenty-three of them:
 one walk costs less than twenty-three look-ups. Rules of the global layer without `user=` and `group=` have a tree of
-their own, so that they are not copied for each tenant; and no request ever walks the tree of another tenant.
+their own, so that they are not copied for each tenant; and no request ever walks the tree of another tenant. Those with
+`user=` or `group=` stand a second time in a tree without the inner layers, for users outside the proxy group.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -23,7 +24,7 @@ from trioproxy.policy.rules import Domain, Host, Ports, Question, Rule, host_ran
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["Entry", "Index", "Votes", "port_blocks", "scope_order"]
+__all__ = ["Entry", "Index", "LayerIndex", "Votes", "port_blocks", "scope_order"]
 
 ROW_LENGTH: Final = 4  # asking four rules costs about as much as one more table
 _PORTS: Final = 65536
@@ -41,23 +42,23 @@ class Entry:
     Attributes:
         rule: what is asked.
         number: its place in its layer.
-        layer: the place of the layer among all layers, the outermost first.
         rank: the lowest of several votes decides: a deny before each allow, outer layers before inner ones.
         scope: the text of the layer.
         text: the text of the rule.
         audience: whom it is about: `user=alice` in the global layer is about as many as the layer `user:alice`.
+        origin: where it is written, if that is not the store.
     """
 
     rule: Rule
     number: int
-    layer: int
-    rank: int
+    rank: tuple[bool, int, str, str]
     scope: str
     text: str
     audience: Scope
+    origin: str = ""
 
 
-Votes: TypeAlias = dict[int, Entry]  # for each layer (by its number) the first entry that matches
+Votes: TypeAlias = dict[str, Entry]  # for each layer (by its text) the first entry that matches
 
 
 class Node(Protocol):
@@ -73,54 +74,85 @@ def scope_order(scope: Scope) -> tuple[int, str, str]:
     return list(ScopeKind).index(scope.kind), scope.tenant, scope.name
 
 
+def _entries(scope: Scope, rules: Iterable[Rule], origin: str = "") -> Iterator[tuple[RuleProtocol, Entry]]:
+    """The rules of a layer in their places, each once for every protocol that it speaks about."""
+    name, order = str(scope), scope_order(scope)
+    for number, rule in enumerate(rules):
+        audience = rule.user or rule.group or scope
+        entry = Entry(rule, number, (rule.allow, *order), name, str(rule), audience, origin)
+        for protocol in RuleProtocol if rule.protocol is None else (rule.protocol,):
+            yield protocol, entry
+
+
 class Index:
     """All rules of all layers. Immutable."""
 
     def __init__(self, rule_sets: Mapping[Scope, RuleSet]) -> None:
         everybody: defaultdict[RuleProtocol, list[Entry]] = defaultdict(list)
-        tenants: defaultdict[tuple[str, RuleProtocol], list[Entry]] = defaultdict(list)
-        for layer, scope in enumerate(sorted(rule_sets, key=scope_order)):
-            name = str(scope)
-            for number, rule in enumerate(rule_sets[scope]):
-                audience = rule.user or rule.group or scope
-                rank = layer + len(rule_sets) if rule.allow else layer
-                entry = Entry(rule, number, layer, rank, name, str(rule), audience)
-                for protocol in RuleProtocol if rule.protocol is None else (rule.protocol,):
-                    if audience.kind is ScopeKind.GLOBAL:
-                        everybody[protocol].append(entry)
-                    else:
-                        tenants[audience.tenant, protocol].append(entry)
+        members: defaultdict[tuple[str, RuleProtocol], list[Entry]] = defaultdict(list)
+        nonmembers: defaultdict[tuple[str, RuleProtocol], list[Entry]] = defaultdict(list)
+        for scope, rules in rule_sets.items():
+            for protocol, entry in _entries(scope, rules):
+                if entry.audience.kind is ScopeKind.GLOBAL:
+                    everybody[protocol].append(entry)
+                    continue
+                members[entry.audience.tenant, protocol].append(entry)
+                if scope.kind is ScopeKind.GLOBAL:
+                    nonmembers[entry.audience.tenant, protocol].append(entry)
         self._everybody = {protocol: _DestinationTable(entries, _everybody) for protocol, entries in everybody.items()}
-        self._tenants = {key: _DestinationTable(entries, _tenant) for key, entries in tenants.items()}
+        self._members = {key: _DestinationTable(entries, _tenant) for key, entries in members.items()}
+        self._nonmembers = {key: _DestinationTable(entries, _tenant) for key, entries in nonmembers.items()}
 
     def votes(self, question: Question) -> Votes:
-        """The first matching rule of each layer that has one."""
+        """The first matching rule of each layer that has one and judges the identity."""
         votes: Votes = {}
-        protocol = question.protocol
+        protocol, identity = question.protocol, question.identity
         if tree := self._everybody.get(protocol):
             tree.collect(question, votes)
-        if tree := self._tenants.get((question.identity.tenant, protocol)):
+        trees = self._members if identity.member else self._nonmembers
+        if tree := trees.get((identity.tenant, protocol)):
             tree.collect(question, votes)
         return votes
+
+
+class LayerIndex:
+    """The rules of one inner layer by themselves; whose layer it is, is the caller's to know. Immutable.
+
+    Args:
+        scope: the layer.
+        rules: in their order, none with `user=` or `group=`.
+        origin: where they are written.
+    """
+
+    def __init__(self, scope: Scope, rules: Iterable[Rule], origin: str) -> None:
+        entries: defaultdict[RuleProtocol, list[Entry]] = defaultdict(list)
+        for protocol, entry in _entries(scope, rules, origin):
+            entries[protocol].append(entry)
+        self._trees = {protocol: _by_destination(below) for protocol, below in entries.items()}
+
+    def collect(self, question: Question, votes: Votes) -> None:
+        """Note the first rule that matches."""
+        if tree := self._trees.get(question.protocol):
+            tree.collect(question, votes)
 
 
 class _Row:
     """Rules of one layer in their order; the end of each path."""
 
-    __slots__ = ("_entries", "_layer")
+    __slots__ = ("_entries", "_scope")
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         # Unpacked once, because this loop is most of what a verdict costs.
         self._entries = tuple((entry.number, entry.rule.matches, entry) for entry in entries)
-        self._layer = entries[0].layer
+        self._scope = entries[0].scope
 
     def collect(self, question: Question, votes: Votes) -> None:
-        known = votes.get(self._layer)
+        known = votes.get(self._scope)
         for number, matches, entry in self._entries:
             if known is not None and number >= known.number:
                 return
             if matches(question):
-                votes[self._layer] = entry
+                votes[self._scope] = entry
                 return
 
 
@@ -188,9 +220,9 @@ class _AudienceTable:
     __slots__ = ("_everybody", "_groups", "_users")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        rows: defaultdict[tuple[Scope, int], list[Entry]] = defaultdict(list)
+        rows: defaultdict[tuple[Scope, str], list[Entry]] = defaultdict(list)
         for entry in entries:
-            rows[entry.audience, entry.layer].append(entry)
+            rows[entry.audience, entry.scope].append(entry)
         nodes: dict[ScopeKind, defaultdict[str, list[Node]]] = {kind: defaultdict(list) for kind in ScopeKind}
         for (audience, _), row in rows.items():
             nodes[audience.kind][audience.name].append(_by_source(row))
@@ -260,6 +292,10 @@ class _PortTable:
             node = self._blocks.get(block >> shift)
             if node is not None:
                 node.collect(question, votes)
+
+
+def _by_destination(entries: list[Entry]) -> Node:
+    return _Row(entries) if len(entries) <= ROW_LENGTH else _DestinationTable(entries, _everybody)
 
 
 def _by_destination_port(entries: list[Entry], build: Build) -> Node:

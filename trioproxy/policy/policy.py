@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from auth import Identity
+from trioproxy.policy.directory import directory_layers
 from trioproxy.policy.floor import Floor
 from trioproxy.policy.index import Entry, Index, Votes
 from trioproxy.policy.networks import embedded_addresses
@@ -40,11 +41,13 @@ class LayerVote:
         scope: the layer.
         vote: what it says.
         rule: the text of the rule that cast the vote; empty if none did.
+        origin: the entry of a directory (its DN) in which that rule stands; empty for a rule of the store.
     """
 
     scope: Scope
     vote: Vote
     rule: str = ""
+    origin: str = ""
 
 
 @attrs.frozen
@@ -67,9 +70,9 @@ class Explanation:
 class Policy:
     """The floor and the rules of all layers. Immutable: changed rules are a new Policy.
 
-    The floor comes first. Inside a layer the first matching rule decides; then the layers vote: one deny denies,
-    otherwise one allow allows, otherwise it is denied. An IPv6 address that carries an IPv4 address is permitted only
-    if each of the two is.
+    The floor comes first. Inside a layer the first matching rule decides, the store's before those that come with the
+    identity; then the layers vote: one deny denies, otherwise one allow allows, otherwise it is denied. An IPv6 address
+    that carries an IPv4 address is permitted only if each of the two is.
     """
 
     def __init__(self, rule_sets: Mapping[Scope, RuleSet], floor: Floor) -> None:
@@ -103,7 +106,7 @@ class Policy:
         inside = embedded_addresses(address) if isinstance(address, IPv6Address) else ()
         deciding = (at for at in (address, *inside) if isinstance(self._judge_at(request, at), Refusal))
         decided_at: IPAddress = next(deciding, address)
-        votes = {entry.scope: entry for entry in self._votes_at(request, decided_at).values()}
+        votes = self._votes_at(request, decided_at)
         return Explanation(
             verdict=self.judge(request),
             address=decided_at,
@@ -116,7 +119,9 @@ class Policy:
 
         Asked before a name is resolved or an association opened, so that a client without any right costs no look-up.
         """
-        return self._reach.may_ever(identity, client_address, protocol)
+        return self._reach.may_ever(identity, client_address, protocol) or any(
+            layer.may_ever(client_address, protocol) for layer in directory_layers(identity)
+        )
 
     def _judge_at(self, request: AccessRequest, address: IPAddress) -> Verdict:
         part = self.floor.part_of(address, request.port, request.protocol)
@@ -130,10 +135,15 @@ class Policy:
         return Refusal(request, Reason.RULE, entry.scope, entry.text, entry.rule.log)
 
     def _votes_at(self, request: AccessRequest, address: IPAddress) -> Votes:
-        return self._index.votes(Question.of(request, address))
+        question = Question.of(request, address)
+        votes = self._index.votes(question)
+        if request.identity.rules:  # most have none, and pay nothing
+            for layer in directory_layers(request.identity):
+                layer.collect(question, votes)
+        return votes
 
 
 def _layer_vote(scope: Scope, entry: Entry | None) -> LayerVote:
     if entry is None:
         return LayerVote(scope, Vote.NONE)
-    return LayerVote(scope, Vote.ALLOW if entry.rule.allow else Vote.DENY, entry.text)
+    return LayerVote(scope, Vote.ALLOW if entry.rule.allow else Vote.DENY, entry.text, entry.origin)

@@ -73,10 +73,19 @@ class Scope:
         return cls(ScopeKind(kind), canonical_tenant(tenant) if slash else DEFAULT_TENANT, canonical(name))
 
     @classmethod
-    def layers_of(cls, identity: Identity) -> tuple[Self, ...]:
-        """The layers that judge this identity, in the order in which an explanation lists them."""
-        layers = [cls(ScopeKind.GLOBAL), cls(ScopeKind.TENANT, identity.tenant)]
-        layers += [cls(ScopeKind.GROUP, identity.tenant, group) for group in sorted(identity.groups)]
+    def around(cls, identity: Identity) -> tuple[Self, ...]:
+        """Everything that this identity is part of, from the wide to the narrow: whom a rule about it may name."""
+        scopes = [cls(ScopeKind.GLOBAL), cls(ScopeKind.TENANT, identity.tenant)]
+        scopes += [cls(ScopeKind.GROUP, identity.tenant, group) for group in sorted(identity.groups)]
         if identity.user is not None:
-            layers.append(cls(ScopeKind.USER, identity.tenant, identity.user))
-        return tuple(layers)
+            scopes.append(cls(ScopeKind.USER, identity.tenant, identity.user))
+        return tuple(scopes)
+
+    @classmethod
+    def layers_of(cls, identity: Identity) -> tuple[Self, ...]:
+        """The layers that judge this identity, in the order in which an explanation lists them.
+
+        Somebody who is not in the proxy group has the global layer alone: what is written for a tenant, a group or a
+        user is written for those whom the tenant lets use the proxy.
+        """
+        return cls.around(identity) if identity.member else (cls(ScopeKind.GLOBAL),)

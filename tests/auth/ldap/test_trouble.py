@@ -4,6 +4,7 @@ import resource
 import ssl
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def test_continuation_reference(
     with ScriptedServer(tls=tls) as elsewhere:
         found = [entry(dn_of("alice"), ALICE), reference(f"{elsewhere.url}/{PEOPLE}"), search_done()]
         for reply, ignored in ((found, Identity), (found[1:], Rejected)):
-            script = instead(directory, of_people, lambda reply=reply: reply)
+            script = instead(directory, of_people, partial(list, reply))
             with ScriptedServer(script, tls=tls) as server:
                 with trying(make_settings(server.url)) as campus:
                     unavailable(campus.log_in("alice"), Cause.REFUSED)

@@ -1,0 +1,129 @@
+"""Rules that a directory keeps with its users and groups: the ends of their layers, read when they are first needed.
+
+They come with the identity, as text. Inside a layer the store's rules are asked first, so there the proxy's own
+administrator has the first word. A text that is no rule is left out: it neither allows nor denies anything, and
+`rule_problems` tells of it.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+import attrs
+
+from auth import EntryRules, Identity
+from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.index import LayerIndex, Votes
+from trioproxy.policy.ranges import address_number, within
+from trioproxy.policy.request import IPAddress, RuleProtocol
+from trioproxy.policy.rules import Question, Rule, check_scope, host_ranges
+from trioproxy.policy.ruleset import RuleSet
+from trioproxy.policy.scope import Scope, ScopeKind
+
+__all__ = ["ENTRIES_MAX", "TEXTS_MAX", "DirectoryLayer", "directory_layers", "rule_problems"]
+
+ENTRIES_MAX: Final = 4_096  # entries kept as rules: each group and who is online, some 8 KB for an entry of five rules
+TEXTS_MAX: Final = 1_000  # of one entry: reading them takes 25 ms, and everybody waits meanwhile
+SHOWN_MAX: Final = 512  # characters of a DN or of a wrong text in a message
+
+
+@attrs.frozen(eq=False)
+class DirectoryLayer:
+    """What one entry of the directory adds to a layer.
+
+    Attributes:
+        scope: the layer.
+        origin: the DN of the entry.
+        rules: those of its texts that are rules, in their order.
+        problems: one line about each of the others.
+    """
+
+    scope: Scope
+    origin: str
+    rules: RuleSet
+    problems: tuple[str, ...]
+    _name: str = attrs.field(init=False, repr=False)
+    _index: LayerIndex = attrs.field(init=False, repr=False)
+
+    @_name.default
+    def _name_of_scope(self) -> str:
+        return str(self.scope)
+
+    @_index.default
+    def _index_of_rules(self) -> LayerIndex:
+        return LayerIndex(self.scope, self.rules, self.origin)
+
+    def collect(self, question: Question, votes: Votes) -> None:
+        """Vote for the layer, unless it has voted."""
+        if self._name not in votes:
+            self._index.collect(question, votes)
+
+    def may_ever(self, client_address: IPAddress, protocol: RuleProtocol) -> bool:
+        """Could any destination be permitted? See `Policy.may_ever`."""
+        number = address_number(client_address)
+        return any(
+            rule.allow and rule.protocol in (None, protocol) and within(host_ranges(rule.source), number)
+            for rule in self.rules
+        )
+
+
+def directory_layers(identity: Identity) -> list[DirectoryLayer]:
+    """The rules that come with an identity, in the order in which they are asked.
+
+    Somebody outside the proxy group has none, and nobody has those of a group without being in it.
+    """
+    if not identity.member:
+        return []
+    return [
+        _read(identity.tenant, owner, entry)
+        for entry in identity.rules
+        if (owner := _owner(identity, entry)) is not None
+    ]
+
+
+def rule_problems(identity: Identity) -> tuple[str, ...]:
+    """A line for each text that comes with an identity and is no rule, fit for a log.
+
+    It names the entry of the directory, the text, and the column with what was expected there.
+    """
+    return tuple(problem for layer in directory_layers(identity) for problem in layer.problems)
+
+
+def _owner(identity: Identity, entry: EntryRules) -> str | None:
+    if entry.group is None:
+        return identity.user
+    return entry.group if entry.group in identity.groups else None
+
+
+@lru_cache(maxsize=ENTRIES_MAX)
+def _read(tenant: str, owner: str, entry: EntryRules) -> DirectoryLayer:
+    # By entry and not by user: the rules of a group are read once for all its members.
+    scope = Scope(ScopeKind.USER if entry.group is None else ScopeKind.GROUP, tenant, owner)
+    origin = _shown(entry.entry)
+    rules: list[Rule] = []
+    problems: list[str] = []
+    for text in entry.texts[:TEXTS_MAX]:
+        try:
+            rule = parse_rule(text)
+            check_scope(rule, scope)
+        except ValueError as error:
+            problems.append(_shown_problem(origin, text, error))
+        else:
+            rules.append(rule)
+    if len(entry.texts) > TEXTS_MAX:
+        # What is not read may be a deny; so where those that are read say nothing, the answer is no.
+        rules.append(parse_rule(f'deny any:*(*)->*(*) note="only {TEXTS_MAX} rules of one entry are read"'))
+        problems.append(f"{origin}: {len(entry.texts)} rules, of which only the first {TEXTS_MAX} allow anything")
+    return DirectoryLayer(scope, origin, RuleSet(rules), tuple(problems))
+
+
+def _shown_problem(origin: str, text: str, error: ValueError) -> str:
+    # What `check_scope` says is about the rule as a whole.
+    place = str(error) if isinstance(error, RuleSyntaxError) else f"column 1: {error}"
+    return f'{origin}: the rule "{_shown(text)}" is left out; {_shown(place)}'
+
+
+def _shown(text: str) -> str:
+    """A stranger's text on one line, without anything that could move the cursor or turn the text around."""
+    if len(text) > SHOWN_MAX:
+        text = text[:SHOWN_MAX] + "..."
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
