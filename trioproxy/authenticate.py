@@ -170,6 +170,10 @@ class Authenticator:
         chains, self._chains = self._chains, {}
         await trio.to_thread.run_sync(_close, chains)
 
+    def endpoints(self) -> frozenset[tuple[IPAddress, int]]:
+        """Address and port of each server that the backends rely on, as far as they know by now."""
+        return frozenset(endpoint for chain in self._chains.values() for endpoint in chain.endpoints)
+
     def user_changed(self, tenant: str, name: str) -> None:
         """Password, groups or state of this user may have changed: ask the backends again."""
         self._cache.drop_user(tenant, name)

@@ -28,6 +28,7 @@ from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
+from trioproxy.policy import Floor, IPAddress
 from trioproxy.resolve import Lookup, Resolver, system_lookup
 from trioproxy.revalidate import Revalidator
 from trioproxy.rulebook import Rulebook
@@ -82,6 +83,7 @@ class Server:
         self._stop = trio.Event()
         self.stopped = trio.Event()
         self._store_was_read = trio.Event()  # a new one for each reading
+        self._relied_on: frozenset[tuple[IPAddress, int]] = frozenset()  # directories: nobody's target
         self._changing = trio.Lock()  # a reload and a changed store must not build on each other's past
 
     @property
@@ -143,7 +145,7 @@ class Server:
         config, limits = self.config, self.config.limits
         try:
             self._listeners = _open_all(config.listener, limits.dead_after_s)
-            floor = build_floor(config, [listener.bound for listener in self._listeners])
+            floor = self._floor(config, self._listeners)
             self.rulebook = Rulebook(floor, config.membership, config.local_backends(), config.store.stale_max_s)
             await self._read_store()
             return await self._open_authenticator(config, None)
@@ -170,6 +172,9 @@ class Server:
             associations=occupancy("associations", each_max=limits.associations_per_user_max),
             binds=occupancy("binds", each_max=limits.binds_per_user_max),
         )
+
+    def _floor(self, config: Config, listeners: Sequence[OpenListener]) -> Floor:
+        return build_floor(config, [listener.bound for listener in listeners], lambda: self._relied_on)
 
     async def _open_authenticator(self, config: Config, throttle: Throttle | None) -> Authenticator:
         authenticator = build_authenticator(config, self.rulebook.find_user, self._rehashed, self.counters, throttle)
@@ -265,6 +270,7 @@ class Server:
         failing = False
         revalidated_s = trio.current_time()
         while True:
+            self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             await trio.sleep(self.config.store.poll_s)
             try:
                 async with self._changing:
@@ -345,7 +351,7 @@ class Server:
         settings = {listener.address: listener for listener in config.listener}
         gone = [listener for listener in self._listeners if listener.address not in settings]
         listeners = [listener for listener in self._listeners if listener not in gone] + opened
-        floor = build_floor(config, [listener.bound for listener in listeners])
+        floor = self._floor(config, listeners)
         async with self._changing:
             policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor)
             self.rulebook.apply(floor, policy, config.membership, config.local_backends(), config.store.stale_max_s)

@@ -165,6 +165,8 @@ class LdapSettings:
     def __attrs_post_init__(self) -> None:
         if (self.bind_dn is None) != (self.bind_password_file is None):
             raise ValueError("bind_dn and bind_password_file belong together: write both, or neither")
+        if self.proxy_group_dn is not None and not DN.parse(self.proxy_group_dn).is_below(DN.parse(self.group_base)):
+            raise ValueError("proxy_group_dn: it lies outside group_base, where nobody looks, so nobody is a member")
         if not self.insecure_plaintext:
             return
         if all(url.startswith("ldaps://") for url in self.urls):

@@ -19,7 +19,7 @@ WRONG: dict[str, list[Any]] = {
     "user_base": ["", "people", "ou=people,,dc=x", "ou=people;dc=x", "ou=a+ou=b", 'ou="a"'],
     "group_base": ["", "groups", "ou=groups,"],
     "bind_dn": ["", "admin", "admin@example.org", "EXAMPLE\\admin"],
-    "proxy_group_dn": ["", "system-proxy", "system-proxy,ou=groups"],
+    "proxy_group_dn": ["", "system-proxy", "system-proxy,ou=groups", "cn=system-proxy,ou=other,dc=example,dc=org"],
     "flavour": ["", "OpenLDAP", "ad", "freeipa"],
     "membership": ["", "Member", "memberOf", "group"],
     "nested_groups": ["", "yes", "true", "Walk"],
