@@ -236,6 +236,20 @@ async def test_what_is_asked_again_asks_the_directory_once() -> None:
     assert answer.backend == "campus"
 
 
+async def test_what_was_overtaken_behind_a_directory_is_not_asked_again() -> None:
+    """The directory did not know the user, the store did, and then not any more: one bind is one bind."""
+    directory, store = FakeDirectory(), GatedDirectory(in_flight_max=None)
+    authenticator = Authenticator({"main": chain_of(campus=directory, local=store)})
+    answers: list[Answer] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(append, answers, partial(log_in, authenticator))
+        await store.entered()
+        authenticator.user_changed("main", "alice")
+        store.let(3)
+    assert answers == [OVERTAKEN]
+    assert (len(directory.asked), len(store.asked)) == (1, 1)
+
+
 async def test_who_waited_does_not_take_an_answer_that_was_overtaken_since() -> None:
     """Thirty logins wait for one answer; a change after it and before they wake holds for them (case 43)."""
     gated = GatedDirectory()
@@ -383,6 +397,23 @@ async def test_look_ups_leave_room_for_logins(in_flight_max: int, at_once: int) 
         assert [said.password for said in gated.asked] == [""] * at_once + ["right"]
         gated.let(11)
     assert are_in(answers) == [True] * 11
+
+
+async def test_look_ups_take_places_of_their_backend() -> None:
+    """`in_flight_max` is what the directory can bear, whoever asks."""
+    gated = GatedDirectory(in_flight_max=2)
+    authenticator = campus(gated)
+    answers: list[Answer] = []
+    async with trio.open_nursery() as nursery:
+        for user in (b"bob", b"carol"):
+            nursery.start_soon(append, answers, partial(log_in, authenticator, user=user))
+        for _ in range(2):
+            await gated.entered()
+        nursery.start_soon(append, answers, partial(authenticator.find, alice()))
+        await wait_all_tasks_blocked()
+        assert len(gated.asked) == 2
+        gated.let(3)
+    assert are_in(answers) == [True] * 3
 
 
 async def test_look_ups_that_hang_are_not_replaced_by_others(mock_clock: MockClock) -> None:

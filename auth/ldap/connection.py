@@ -61,11 +61,6 @@ class Connection:
         self._buffer = bytearray()
         self._number = 0
 
-    @property
-    def encrypted(self) -> bool:
-        """Whether TLS protects it."""
-        return self._transport.encrypted
-
     def start_tls(self, context: ssl.SSLContext, name: str, deadline: Deadline, *, ask: bool) -> str:
         """Make it safe, or fail: there is no way back to plain text. Returns what the certificate says.
 
@@ -105,7 +100,10 @@ class Connection:
         self._transport.send(encode_search(self._next(), search), deadline)
         entries: list[Entry] = []
         references = 0
-        for extra, message in enumerate(self._messages(deadline)):
+        extra = 0
+        messages = self._messages(deadline)
+        while True:
+            message = next(messages)
             match message.tag, message.answer:
                 case 0x65, Result() as result:
                     return Found(tuple(entries), references, result)
@@ -113,15 +111,15 @@ class Connection:
                     entries.append(entry)
                 case 0x73, Reference():
                     references += 1
+                    extra += 1
                 case 0x79, _:
-                    pass
+                    extra += 1
                 case _:
                     raise _broken("an answer that belongs to no search")
             if len(entries) > search.size_limit:
                 raise _broken(f"more than the {search.size_limit} entries asked for")
-            if extra - len(entries) > _EXTRA_MESSAGES_MAX:
+            if extra > _EXTRA_MESSAGES_MAX:
                 raise _broken("an endless answer")
-        raise AssertionError("messages come until somebody has had enough")
 
     def is_stale(self) -> bool:
         """Whether the server has ended it."""

@@ -28,9 +28,17 @@ def rules_of(entry: Entry, attribute: str | None, group: str | None) -> EntryRul
         group: whose they are; None: the user's own.
 
     Raises:
-        DirectoryError: there are too many; leaving some out might leave out a deny.
+        DirectoryError: there are too many, or only some of them came; one that is left out might be a deny.
     """
-    values = entry.values(attribute) if attribute is not None else ()
+    if attribute is None:
+        return None
+    if any(name.startswith(f"{attribute.lower()};") for name in entry.attributes):
+        raise DirectoryError(
+            f"{entry.dn} has rules with an option, as `range=`, perhaps a part of them only",
+            Cause.AMBIGUOUS,
+            f"write rules into {attribute} without options, and not more than {RULES_MAX}",
+        )
+    values = entry.values(attribute)
     if not values:
         return None
     if len(values) > RULES_MAX:

@@ -52,6 +52,11 @@ def _check_attribute_or_none(value: str) -> None:
         _check_attribute(value)
 
 
+def _check_file(value: str) -> None:
+    if not value:  # of ca_file OpenSSL would make: whatever the system trusts
+        raise ValueError("it names no file; leave it out if there is none")
+
+
 def _check_dn(value: str) -> None:
     DN.parse(value)
 
@@ -135,10 +140,10 @@ class LdapSettings:
     user_base: str = attrs.field(validator=_checked(_check_dn))
     group_base: str = attrs.field(validator=_checked(_check_dn))
     flavour: str = attrs.field(default="openldap", validator=_checked(_one_of(*FLAVOURS)))
-    ca_file: str | None = None
+    ca_file: str | None = attrs.field(default=None, validator=_checked(_check_file))
     insecure_plaintext: bool = False
     bind_dn: str | None = _DN
-    bind_password_file: str | None = None
+    bind_password_file: str | None = attrs.field(default=None, validator=_checked(_check_file))
     user_filter: str | None = attrs.field(default=None, validator=_checked(_check_user_filter))
     username_attribute: str | None = attrs.field(default=None, validator=_checked(_check_attribute))
     unique_id_attribute: str | None = attrs.field(default=None, validator=_checked(_check_attribute))

@@ -180,11 +180,6 @@ class Transport:
 
     _sock: socket.socket
 
-    @property
-    def encrypted(self) -> bool:
-        """Whether TLS protects it."""
-        return isinstance(self._sock, ssl.SSLSocket)
-
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send all of it.
 

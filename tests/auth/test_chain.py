@@ -1,5 +1,6 @@
 """Several backends as one: who decides, who is never asked, and what is never believed."""
 
+from ipaddress import ip_address
 from typing import Any
 
 import attrs
@@ -54,6 +55,43 @@ def test_unavailable_stops() -> None:
     second = FakeBackend(accepted)
     assert Unavailable("down") == chain_of(FakeBackend(Unavailable("down")), second).authenticate(credentials())
     assert second.asked == []
+
+
+def test_fall_through() -> None:
+    """Where that is set a backend that could not tell is passed over; if nobody knows the user, its problem is said."""
+    down = Unavailable("down")
+    for after, expected in (
+        (FakeBackend(accepted), attrs.evolve(accepted(credentials()), backend="b1")),
+        (FakeBackend(Rejected(Rejection.WRONG_PASSWORD)), Rejected(Rejection.WRONG_PASSWORD)),
+        (FakeBackend(), down),
+        (FakeBackend(Unavailable("down too")), down),
+    ):
+        chain = Chain([("b0", FakeBackend(down)), ("b1", after)], "system-proxy", CHEAP, fall_through=True)
+        assert chain.authenticate(credentials()) == expected
+        assert len(after.asked) == 1
+
+
+def test_found_without_password() -> None:
+    """The first that knows the user, or the one that is named; a member or not as with a login."""
+    first, second = FakeBackend(), FakeBackend(accepted)
+    chain = chain_of(first, second)
+    expected = attrs.evolve(accepted(credentials()), backend="b1")
+    assert chain.find("main", "alice") == chain.find("main", "alice", "b1") == expected
+    assert chain.find("main", "alice", "b0") == chain.find("main", "alice", "gone") == UNKNOWN
+    assert chain_of(FakeBackend(Unavailable("down")), second).find("main", "alice") == Unavailable("down")
+    assert chain_of().find("main", "alice") == UNKNOWN
+    stranger = FakeBackend(Identity("main", "alice", frozenset({"staff"})))
+    assert chain_of(stranger).find("main", "alice") == Rejected(Rejection.NOT_A_MEMBER)
+
+
+def test_endpoints() -> None:
+    """Those of all backends that say where their servers are; a plug-in need not."""
+
+    class Far(FakeBackend):
+        endpoints = frozenset({(ip_address("192.0.2.1"), 636)})
+
+    assert chain_of(FakeBackend()).endpoints == frozenset()
+    assert chain_of(FakeBackend(), Far()).endpoints == Far.endpoints
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -11,6 +11,7 @@ __all__ = [
     "Tree",
     "bind_response",
     "entry",
+    "entry_of",
     "extended",
     "filter_of",
     "reference",
@@ -41,6 +42,16 @@ class _Message(univ.Sequence):  # type: ignore[misc]
     )
 
 
+class _Found(univ.Sequence):  # type: ignore[misc]
+    """A message with an entry, and with controls that nobody looks at."""
+
+    componentType = namedtype.NamedTypes(  # noqa: N815 - pyasn1's name
+        namedtype.NamedType("messageID", univ.Integer()),
+        namedtype.NamedType("found", rfc4511.SearchResultEntry()),
+        namedtype.OptionalNamedType("controls", univ.Any()),
+    )
+
+
 def tlv(tag: int, contents: bytes, length_bytes: int = 0) -> bytes:
     """An element; its length in so many bytes behind the first, 0 for the short form."""
     size = len(contents)
@@ -64,6 +75,16 @@ def entry(number: int, dn: str, attributes: Mapping[str, Sequence[bytes]]) -> by
         listed[place] = attribute
     answer["attributes"] = listed
     return _encoded(number, "searchResEntry", answer)
+
+
+def entry_of(data: bytes) -> tuple[str, dict[str, tuple[bytes, ...]]]:
+    """Name and attributes (lower case) of an entry, for whoever has found out that it is one."""
+    message, _ = decoder.decode(data, asn1Spec=_Found())
+    found = message["found"]
+    return str(found["object"]), {
+        str(attribute["type"]).lower(): tuple(bytes(value) for value in attribute["vals"])
+        for attribute in found["attributes"]
+    }
 
 
 def result(number: int, code: int, matched: str = "", diagnostic: str = "", *, referrals: Sequence[str] = ()) -> bytes:

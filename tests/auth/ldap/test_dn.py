@@ -298,7 +298,7 @@ def test_any_text(text: str) -> None:
     except ValueError:
         return
     assert name == DN.parse(name.text)
-    assert name == DN.parse(text.replace(",", " , "))
+    assert name == DN.parse(f"  {text}  " if not text.endswith("\\") else text)
     assert name != DN.parse(text + ",dc=more")
     assert DN.parse("dc=less," + text).is_below(name)
 

@@ -98,3 +98,19 @@ def test_limit() -> None:
         texts_of(*values, "deny x")
     assert caught.value.cause is Cause.AMBIGUOUS
     assert "trioproxy rule add" in caught.value.advice
+
+
+@pytest.mark.parametrize("name", ["trioproxyrule;range=0-1499", "trioproxyrule;lang-en", "trioproxyrule;x-a;x-b"])
+def test_options(name: str) -> None:
+    """Active Directory gives the first 1,500 values under such a name, and none under the plain one."""
+    for plain in ((), (b"allow x",)):
+        entry = Entry(DN, {"trioproxyrule": plain, name: (b"deny x",)})
+        with pytest.raises(DirectoryError, match="a part of them only") as caught:
+            rules_of(entry, "trioproxyRule", "staff")
+        assert caught.value.cause is Cause.AMBIGUOUS
+        assert rules_of(entry, None, "staff") is None
+
+
+def test_another_attribute() -> None:
+    """One whose name only begins like it is another one."""
+    assert rules_of(Entry(DN, {"trioproxyrules": (b"x",), "trioproxyrule2;x": (b"x",)}), "trioproxyRule", None) is None

@@ -21,6 +21,8 @@ WRONG: dict[str, list[Any]] = {
     "bind_dn": ["", "admin", "admin@example.org", "EXAMPLE\\admin"],
     "proxy_group_dn": ["", "system-proxy", "system-proxy,ou=groups", "cn=system-proxy,ou=other,dc=example,dc=org"],
     "flavour": ["", "OpenLDAP", "ad", "freeipa"],
+    "ca_file": [""],
+    "bind_password_file": [""],
     "membership": ["", "Member", "memberOf", "group"],
     "nested_groups": ["", "yes", "true", "Walk"],
     "search_references": ["", "follow", "Refuse"],
@@ -195,7 +197,7 @@ def test_right_values(name: str, values: list[Any]) -> None:
 
 def test_every_setting_is_tested() -> None:
     """A setting that is added is found wrong here or elsewhere, or has no wrong value."""
-    elsewhere = {"urls", "status_attributes", "ca_file", "insecure_plaintext", "bind_password_file"}
+    elsewhere = {"urls", "status_attributes", "insecure_plaintext"}
     assert {field.name for field in attrs.fields(LdapSettings)} == {*WRONG, *elsewhere}
 
 

@@ -291,6 +291,7 @@ MISBEHAVIOURS: dict[str, Reply] = {
     "unavailable": [],
     "100 MiB": [huge()],
     "without end": [endless()],
+    "MiBs of entries": [endless(entry("cn=x,dc=example", {"description": [b"x" * 100_000]}))],
     "references without end": [endless(reference("ldap://x/"))],
     "notices without end": [endless(intermediate())],
     "says farewell": [disconnection()],
