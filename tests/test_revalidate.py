@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from auth import Answer, Cause, Identity, Rejected, Rejection, Unavailable
 from tests.auth.doubles import NOW
 from tests.harness import Records
+from trioproxy.judge import judge_in_turns
 from trioproxy.log import configure_log
 from trioproxy.revalidate import Revalidator
 
@@ -300,6 +301,38 @@ async def test_changed(autojump_clock: MockClock) -> None:
     assert (backends.changed, backends.confirmed) == ([("main", "alice")], [])
     assert len(backends.reported) == 1
     assert "revalidation_revoked" not in seen.counters
+
+
+async def test_a_user_with_many_sessions(autojump_clock: MockClock) -> None:
+    """All of them hear of it and tidy up."""
+    backends = Backends(lambda who: attrs.evolve(who, groups=frozenset({"staff"})), main_campus=60.0)
+    sessions = [Session(user()) for _ in range(250)]
+    async with world(backends, *sessions):
+        await trio.sleep(62)
+    assert [(len(session.heard), session.tidied) for session in sessions] == [(1, 1)] * 250
+
+
+async def test_judging_takes_turns(autojump_clock: MockClock) -> None:
+    """First every session, then what is not urgent; whoever else has something to do does it in between."""
+    judged: list[str] = []
+    turns: list[int] = []
+
+    def steps() -> Iterator[None]:
+        judged.append("later")
+        yield
+
+    def sessions() -> Iterator[Iterator[None]]:
+        for _ in range(250):
+            judged.append("now")
+            yield steps()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(judge_in_turns, sessions())
+        while len(judged) < 500:
+            turns.append(len(judged))
+            await trio.lowlevel.checkpoint()
+    assert judged == ["now"] * 250 + ["later"] * 250
+    assert len(set(turns)) >= 4
 
 
 async def test_the_same_name_elsewhere_is_somebody_else(autojump_clock: MockClock) -> None:

@@ -179,6 +179,7 @@ class Server:
     async def _open_authenticator(self, config: Config, throttle: Throttle | None) -> Authenticator:
         authenticator = build_authenticator(config, self.rulebook.find_user, self._rehashed, self.counters, throttle)
         await authenticator.open()
+        self._relied_on |= authenticator.endpoints()
         return authenticator
 
     def _rehashed(self, user: LocalUser, password_hash: str) -> None:
@@ -270,8 +271,8 @@ class Server:
         failing = False
         revalidated_s = trio.current_time()
         while True:
-            self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             await trio.sleep(self.config.store.poll_s)
+            self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             try:
                 async with self._changing:
                     changed = await self._take_over_changes()

@@ -91,7 +91,7 @@ class LdapBackend:
     @property
     def endpoints(self) -> frozenset[tuple[IPv4Address | IPv6Address, int]]:
         """Addresses and ports of the servers, as far as they are known: nobody's target."""
-        return frozenset(endpoint for server in self._servers.all for endpoint in server.host.endpoints)
+        return frozenset(endpoint for server in self._servers.all for endpoint in server.host.endpoints())
 
     def open(self) -> None:
         """Look at the files. A directory that is down now may be up in a minute, so nobody is asked yet.

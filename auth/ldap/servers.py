@@ -5,6 +5,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -26,6 +27,7 @@ __all__ = ["Server", "Servers", "read_secret"]
 T = TypeVar("T")
 
 _IDLE_S: Final = 240.0  # firewalls and directories drop connections idle for 5 to 15 minutes, often without a word
+_FIRST_LOOK_S: Final = 1.0  # a dead name server delays the start no longer
 _QUIET_S: Final = 60.0  # after a rush of logins the connections it needed are closed one by one
 _SECRET_BYTES_MAX: Final = 4096
 _FILE_ADVICE: Final = "bind_password_file must hold the password of bind_dn, owned by this user: chmod 600"
@@ -105,8 +107,8 @@ class Servers:
                 read_secret(self._settings.bind_password_file)
         except DirectoryError as error:
             raise OSError(f"{error.problem}; {error.advice}") from None
-        for server in self.all:
-            server.host.look_up()  # whoever must not reach them is told apart by their addresses
+        # So that from the start nobody reaches them through the proxy: that goes by addresses.
+        wait([server.host.look_up() for server in self.all], _FIRST_LOOK_S)
 
     def close(self) -> None:
         """Close every connection kept; one that is in use is closed when it comes back."""

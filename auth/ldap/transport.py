@@ -70,9 +70,9 @@ class Host:
     def __str__(self) -> str:
         return f"[{self.name}]:{self.port}" if ":" in self.name else f"{self.name}:{self.port}"
 
-    @property
     def endpoints(self) -> frozenset[tuple[IPv4Address | IPv6Address, int]]:
-        """Where it is, as far as that is known."""
+        """Where it is, as far as that is known; asks again if that was long ago, and does not wait for it."""
+        self.look_up()
         return frozenset((ip_address(address), self.port) for address in self._known)
 
     def addresses(self, deadline: Deadline) -> tuple[str, ...]:

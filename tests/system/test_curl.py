@@ -6,6 +6,7 @@ import pytest
 
 from tests.system.origins import GREETING, Web, blob, closed_port, digest, web_origin
 from tests.system.proxy import PASSWORD, USER, Proxy, authority, proxy_url, run
+from tests.system.waiting import until
 
 PROXY_ERROR = 97  # CURLE_PROXY: the handshake with the proxy failed
 LOGIN = f"{USER}:{PASSWORD}"
@@ -132,5 +133,5 @@ def test_fifty_transfers_at_once(proxy: Proxy, login_address: tuple[str, int], w
     assert done.returncode == 0, done.stderr
     assert [digest((tmp_path / str(size)).read_bytes()) for size in sizes] == [digest(blob(size)) for size in sizes]
     asked = web.url("").removeprefix("http://")
-    rows = proxy.records(asked=asked)
+    rows = until("a record for each", lambda: len(found := proxy.records(asked=asked)) == len(sizes) and found)
     assert sum(row["bytes_to_client"] for row in rows) > sum(sizes)

@@ -166,7 +166,8 @@ class Auth:
         fall_through: ask the next backend also where one could not tell, because it is down, say. The password then
             goes to a backend that may not be the user's (tenant main).
         hash_threads: passwords verified at the same time. One takes 20 ms of a core and 19 MiB.
-        hash_queue_max: logins that may wait for a thread; more are refused as unavailable.
+        hash_queue_max: logins that may wait for a thread, in each queue: that of hashing, and that of each directory of
+            a tenant. More are refused as unavailable.
         deadline_s: seconds a login may take from its arrival.
         cache_s: seconds an accepted login is remembered. Also how long a revoked right may still open new sessions when
             the change is made behind our back (in a directory).

@@ -401,3 +401,10 @@ def test_answered_dn_refuses(name: str | bytes) -> None:
     with pytest.raises(DirectoryError) as caught:
         answered_dn(name)
     assert caught.value.cause is Cause.PROTOCOL
+
+
+@pytest.mark.parametrize(("text", "place"), [("cn", 1), ("cn=a,b", 6), ("cn=a,dc=x,", 11), ("cn=a+cn=b", 6)])
+def test_where_it_is_wrong(text: str, place: int) -> None:
+    """Whoever wrote it is told which component cannot be read."""
+    with pytest.raises(ValueError, match=f"see character {place}$"):
+        DN.parse(text)

@@ -32,8 +32,8 @@ class Directory:
         self._groups = {dn: {name.lower(): _encoded(has[name]) for name in has} for dn, has in groups.items()}
         self._matching: dict[tuple[str, str], set[str]] = defaultdict(set)
         for dn, has in groups.items():
-            for name, values in [*has.items(), ("cn", [self._names[dn].value_of("cn") or ""])]:
-                for value in values:
+            for name, values in [*has.items(), ("cn", [self._names[dn].value_of("cn")])]:
+                for value in filter(None, values):
                     self._matching[name.lower(), value.lower()].add(dn)
 
     def look(self, search: Search) -> Sequence[Entry]:

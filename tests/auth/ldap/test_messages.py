@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from ldap3.core.results import RESULT_CODES
 
 from auth.ldap.ber import BerError
 from auth.ldap.flavours import FLAVOURS
@@ -127,6 +128,12 @@ def test_search_request(number: int, base: str, size: int, subtree: bool, names:
     assert (int(search["sizeLimit"]), int(search["timeLimit"])) == (size, size + 1)
     assert (names or ["1.1"]) == [str(name) for name in search["attributes"]]
     assert message_length(data) == len(data)
+
+
+def test_search_request_by_default() -> None:
+    """Everything below the base, and no time limit but our own: a server's would be an answer like any other."""
+    search = search_of(encode_search(1, Search("dc=x", "(uid=a)", (), 2)))
+    assert (int(search["scope"]), int(search["timeLimit"])) == (2, 0)
 
 
 @given(numbers, texts.filter(bool), st.binary(min_size=1, max_size=300))
@@ -397,7 +404,8 @@ def test_no_message_by_its_first_byte(first: int) -> None:
 
 
 def test_message_of_100_mib() -> None:
-    """Refused by its first six bytes (case 59)."""
+    """Refused by its first six bytes (case 59); a mebibyte is taken."""
+    assert MESSAGE_BYTES_MAX == 1_048_576
     with pytest.raises(BerError, match="announced"):
         message_length(b"\x30\x84" + (100 << 20).to_bytes(4, "big"))
     assert message_length(b"\x30\x84" + (MESSAGE_BYTES_MAX - 6).to_bytes(4, "big")) == MESSAGE_BYTES_MAX
@@ -457,6 +465,13 @@ def test_memory(data: bytes, bytes_each: int) -> None:
 def test_result_in_words(result: Result, words: str) -> None:
     """For a log: one line, no control characters, not endless."""
     assert words == str(result)
+
+
+def test_codes() -> None:
+    """The numbers of RFC 4511 appendix A, by another's table of them."""
+    names = {name.upper().replace("_", "") for name in ResultCode.__members__}
+    theirs = {code: name.upper() for code, name in RESULT_CODES.items() if name.upper() in names}
+    assert theirs == {int(code): code.name.replace("_", "") for code in ResultCode}
 
 
 def test_busy() -> None:

@@ -196,13 +196,13 @@ def test_dead_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("auth.ldap.transport.socket.getaddrinfo", hang)
     host = Host("ldap.example.org", 636)
-    assert host.endpoints == frozenset()
+    assert host._known == ()
     assert host.addresses(Deadline.after(5)) == ("192.0.2.1",)
     monkeypatch.setattr("auth.ldap.transport._KEEP_ADDRESSES_S", 0.0)
     for _ in range(5):
         assert host.addresses(Deadline.after(0.05)) == ("192.0.2.1",)
     assert len(calls) == 2
-    assert len(host.endpoints) == 1
+    assert len(host.endpoints()) == 1
     release.set()
 
 

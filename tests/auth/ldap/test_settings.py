@@ -70,6 +70,9 @@ def test_the_least() -> None:
         None,
     )
     assert settings.profile() == FLAVOURS["openldap"]
+    assert (settings.connect_s, settings.answer_s, settings.login_s) == (3.0, 3.0, 5.0)
+    assert (settings.retry_failed_s, settings.wrong_password_s, settings.revalidate_s) == (30.0, 5.0, 60.0)
+    assert (settings.in_flight_max, settings.idle_connections_max) == (128, 8)
 
 
 @pytest.mark.parametrize("name", LEAST)
