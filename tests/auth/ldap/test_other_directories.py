@@ -1,5 +1,7 @@
 """Active Directory and FreeIPA, as far as they can be imitated: entries, flags, groups, answers."""
 
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -281,3 +283,43 @@ def test_ipa_password_change(settings_of_ipa: LdapSettings, ipa: FreeIPA) -> Non
         before = found_by(campus, "alice").epoch
         ipa.set(f"uid=alice,{ipa.users}", "krbLastPwdChange", "20260101000000Z")
         assert found_by(campus, "alice").epoch != before
+
+
+# ---- what the pages tell people to write
+
+
+def table_of(page: str) -> dict[str, Any]:
+    """`[auth.campus]` of the first whole configuration on a page of the docs."""
+    text = (Path(__file__).parents[3] / "docs" / page).read_text()
+    blocks = (tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    table = next(block["auth"]["campus"] for block in blocks if "campus" in block.get("auth", {}))
+    return {key: value for key, value in table.items() if key not in ("type", "urls", "ca_file", "bind_password_file")}
+
+
+def test_the_page_for_ad(serve: Callable[..., Any]) -> None:
+    """Its configuration, as it stands there but for the machine, lets a member in."""
+    table = table_of("active-directory.md")
+    domain = ActiveDirectory("DC=example,DC=org")
+    domain.add(table["bind_dn"], {"objectClass": ["user"]}, SECRET)
+    domain.users = domain.add(table["user_base"], {"objectClass": ["organizationalUnit"]})
+    alice = domain.add_user("alice", "right")
+    domain.add_user("bob", "right")
+    domain.users = domain.add(table["group_base"], {"objectClass": ["organizationalUnit"]})
+    domain.add_group("system-proxy", domain.add_group("staff", alice))
+    _, settings = serve(domain, **table)
+    with trying(settings) as campus:
+        assert found_by(campus, "alice").groups == {"staff", "system-proxy"}
+        assert campus.log_in("bob", "right") == NOT_A_MEMBER
+
+
+def test_the_page_for_ipa(serve: Callable[..., Any]) -> None:
+    """The same for FreeIPA."""
+    table = table_of("freeipa.md")
+    domain = FreeIPA("dc=example,dc=org")
+    domain.add(table["bind_dn"], {"objectClass": ["account"]}, SECRET)
+    domain.add_group("system-proxy", domain.add_user("alice", "right"))
+    domain.add_user("bob", "right")
+    _, settings = serve(domain, **table)
+    with trying(settings) as campus:
+        assert found_by(campus, "alice").groups == {"system-proxy"}
+        assert campus.log_in("bob", "right") == NOT_A_MEMBER
