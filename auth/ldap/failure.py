@@ -19,7 +19,6 @@ class DirectoryError(Exception):
         advice: the likely reason and the setting to change.
         final: the user's password is on its way already, so no other server may be asked with it.
         kept: it happened on a connection that was kept open; a new one to the same server may do better.
-        told: whoever watches knows of it.
     """
 
     def __init__(self, problem: str, cause: Cause, advice: str = "", *, final: bool = False) -> None:
@@ -29,7 +28,6 @@ class DirectoryError(Exception):
         self.advice = advice
         self.final = final
         self.kept = False
-        self.told = False
 
     @property
     def of_one_server(self) -> bool:

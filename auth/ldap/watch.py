@@ -45,8 +45,6 @@ class Watch:
         try:
             yield note
         except DirectoryError as error:
-            if not error.told:  # by a step inside this one
-                error.told = True
-                self.observe(Step(name, time.perf_counter() - begun_s, error.problem, error.advice, failed=True))
+            self.observe(Step(name, time.perf_counter() - begun_s, error.problem, error.advice, failed=True))
             raise
         self.observe(Step(name, time.perf_counter() - begun_s, note.detail, note.advice, note.failed))

@@ -68,6 +68,19 @@ def test_right_certificate(authority: Authority, tmp_path: Path) -> None:
                     assert "valid until" in step.detail
 
 
+def test_authorities_of_the_system(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `ca_file` those of the system count, and ours is none of them until OpenSSL is told so."""
+    with Slapd(tmp_path / "server", authority) as server:
+        settings = attrs.evolve(of_slapd(server), ca_file=None)
+        with trying(settings) as campus:
+            answer = campus.log_in("alice")
+            assert isinstance(answer, Unavailable)
+            assert answer.cause is Cause.TLS
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
+        with trying(settings) as campus:
+            assert isinstance(campus.log_in("alice"), Identity)
+
+
 def test_authority_is_read_anew(authority: Authority, tmp_path: Path) -> None:
     """A new authority in `ca_file` needs no restart."""
     other = tmp_path / "other"

@@ -175,9 +175,10 @@ def test_alias_entry(campus: Trying) -> None:
     assert not any(step.name == "bind" for step in campus.steps)
 
 
-def test_two_entries(settings: LdapSettings) -> None:
-    """A filter that finds two people finds nobody (case 51)."""
-    with trying(attrs.evolve(settings, user_filter="(|(uid={username})(uid=bob))")) as campus:
+@pytest.mark.parametrize("others", ["(uid=bob)", "(uid=*)"])
+def test_several_entries(settings: LdapSettings, others: str) -> None:
+    """A filter that finds two people, or more than the server was asked for, finds nobody (case 51)."""
+    with trying(attrs.evolve(settings, user_filter=f"(|(uid={{username}}){others})")) as campus:
         answer = campus.log_in("alice")
         assert isinstance(answer, Unavailable)
         assert answer.cause is Cause.AMBIGUOUS

@@ -169,6 +169,22 @@ def test_closed_while_in_use(slapd: Slapd) -> None:
         assert servers.all[0]._idle == []
 
 
+def test_mistake_of_ours_while_in_use(slapd: Slapd) -> None:
+    """Whatever goes wrong in the middle of an answer: such a connection is never given to the next login."""
+    with trying(of_slapd(slapd)) as campus:
+        servers = campus.backend._servers
+        server = servers.all[0]
+        with pytest.raises(ZeroDivisionError), servers.service(server, Deadline.after(10)):
+            raise ZeroDivisionError
+        assert server._idle == []
+
+
+def test_what_the_proxy_keeps_to(slapd: Slapd) -> None:
+    """How many may be asked at once and how often is what the settings say."""
+    with trying(of_slapd(slapd, in_flight_max=7, revalidate_s=30.0)) as campus:
+        assert (campus.backend.in_flight_max, campus.backend.revalidate_s) == (7, 30.0)
+
+
 # ---- names
 
 

@@ -409,6 +409,16 @@ def test_strange_entries(
         assert [request.dn for request in server.binds] == [SERVICE]
 
 
+@pytest.mark.parametrize("where", [of_people, of_entry, of_groups])
+def test_limit_of_the_server(
+    directory: MemoryDirectory, tls: ssl.SSLContext, make_settings: Callable[..., Any], where: Callable[[Request], bool]
+) -> None:
+    """A server that stops early has not told all: not a person, not all groups, so nobody is let in (case 51)."""
+    script = instead(directory, where, lambda: [entry(dn_of("alice"), ALICE), search_done(4)])
+    with ScriptedServer(script, tls=tls) as server, trying(make_settings(server.url)) as campus:
+        assert "entries" in unavailable(campus.log_in("alice"), Cause.AMBIGUOUS).problem
+
+
 def test_tls_handshake_that_never_ends(make_settings: Callable[..., Any]) -> None:
     """ldaps:// to something that takes the bytes and says nothing (case 59)."""
     with ScriptedServer(at_first=silent) as server:
