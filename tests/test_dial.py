@@ -3,8 +3,9 @@
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
+from typing import Any, TypeAlias
 
 import pytest
 import trio
@@ -12,11 +13,12 @@ import trio
 from auth import Identity
 from tests.targets import black_hole
 from tests.wires import open_descriptors
-from trioproxy.dial import REPLIES, DialError, KeepAlive, dial, reply_for
+from trioproxy.dial import REPLIES, DialError, KeepAlive, dial, dial_first, reply_for
+from trioproxy.engine import Cut, Engine
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
 from trioproxy.protocol import Reply
 
-KEEP_ALIVE = KeepAlive(120)
+Connect: TypeAlias = Callable[..., Awaitable[socket.socket]]
 
 
 def permit(address: str, port: int) -> Permit:
@@ -28,9 +30,48 @@ def permit(address: str, port: int) -> Permit:
 
 async def connect(
     *permits: Permit, timeout_s: float = 20, descriptors_max: int = 100_000
-) -> tuple[trio.SocketStream, Permit]:
-    """Dial with the limits of a test."""
-    return await dial(permits, timeout_s=timeout_s, keep_alive=KEEP_ALIVE, descriptors_max=descriptors_max)
+) -> tuple[socket.socket, Permit]:
+    """Dial in a task, with the limits of a test."""
+    return await dial_first(permits, timeout_s=timeout_s, descriptors_max=descriptors_max)
+
+
+async def connect_on_fiber(permit: Permit, timeout_s: float = 20, descriptors_max: int = 100_000) -> socket.socket:
+    """Dial on a fiber, which is what happens to an address that was asked for as such."""
+    outcomes: list[socket.socket | DialError] = []
+    done = trio.Event()
+    async with trio.open_nursery() as nursery:
+        engine = Engine()
+        await nursery.start(engine.run)
+        fiber = engine.fiber()
+
+        async def run() -> None:
+            try:
+                channel = await dial(engine, fiber, permit, timeout_s=timeout_s, descriptors_max=descriptors_max)
+                engine.forget(channel)
+                outcomes.append(channel.sock)
+            except DialError as error:
+                outcomes.append(error)
+            except Cut:
+                return
+            done.set()
+
+        fiber.start(run())
+        try:
+            await done.wait()
+        finally:
+            nursery.cancel_scope.cancel()
+    (outcome,) = outcomes
+    if isinstance(outcome, DialError):
+        raise outcome
+    return outcome
+
+
+async def connect_in_task(permit: Permit, **limits: Any) -> socket.socket:
+    """The same over the other way."""
+    return (await connect(permit, **limits))[0]
+
+
+either_way = pytest.mark.parametrize("connect_to", [connect_on_fiber, connect_in_task])
 
 
 def a_listening_socket(address: str = "127.0.0.1", port: int = 0) -> socket.socket:
@@ -42,35 +83,42 @@ def a_listening_socket(address: str = "127.0.0.1", port: int = 0) -> socket.sock
     return sock
 
 
+@either_way
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-async def test_connects_to_the_judged_address(address: str) -> None:
-    """Law 1: exactly the judged socket address, with keep-alive and without delay."""
+async def test_connects_to_the_judged_address(connect_to: Connect, address: str) -> None:
+    """Law 1: exactly the judged socket address, and without delay."""
     with a_listening_socket(address) as listening:
         port = listening.getsockname()[1]
-        stream, permitted = await connect(permit(address, port))
-        async with stream:
-            assert stream.socket.getpeername()[:2] == (address, port)
-            assert permitted == permit(address, port)
-            assert stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
-            assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        with await connect_to(permit(address, port)) as sock:
+            assert sock.getpeername()[:2] == (address, port)
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
-async def test_case_20_refused() -> None:
+def test_keep_alive() -> None:
+    """Case 98: a dead peer is noticed, whether it owes us data or an acknowledgement."""
+    with socket.socket() as sock:
+        KeepAlive(120).apply(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+
+
+@either_way
+async def test_case_20_refused(connect_to: Connect) -> None:
     """Case 20: nobody listens there: 05."""
     with a_listening_socket() as listening:
         port = listening.getsockname()[1]
     with pytest.raises(DialError) as told:
-        await connect(permit("127.0.0.1", port))
+        await connect_to(permit("127.0.0.1", port))
     assert told.value.reply is Reply.CONNECTION_REFUSED
 
 
-async def test_case_20_timeout_closes_what_it_opened() -> None:
+@either_way
+async def test_case_20_timeout_closes_what_it_opened(connect_to: Connect) -> None:
     """Case 20: no answer: 04 after the time limit, and no descriptor stays behind."""
     async with black_hole("127.0.0.2") as port:
         before = open_descriptors()
         with pytest.raises(DialError) as told:
-            await connect(permit("127.0.0.2", port), timeout_s=0.1)
+            await connect_to(permit("127.0.0.2", port), timeout_s=0.1)
         assert told.value.reply is Reply.HOST_UNREACHABLE
         assert open_descriptors() == before
 
@@ -83,7 +131,7 @@ async def test_case_21_second_candidate_after_the_first_is_silent() -> None:
             stream, permitted = await connect(permit("127.0.0.2", port), permit("127.0.0.1", port))
             assert permitted.request.address == ip_address("127.0.0.1")
             assert open_descriptors() == before + 1
-            await stream.aclose()
+            stream.close()
 
 
 async def test_second_candidate_at_once_after_a_refusal() -> None:
@@ -92,14 +140,14 @@ async def test_second_candidate_at_once_after_a_refusal() -> None:
         port = listening.getsockname()[1]
         stream, permitted = await connect(permit("127.0.0.3", port), permit("::1", port), permit("127.0.0.1", port))
         assert permitted.request.address == ip_address("127.0.0.1")
-        await stream.aclose()
+        stream.close()
 
 
 async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 8305 section 4: the family of the first address first, then in turns; no more than four are tried."""
     tried: list[str] = []
 
-    async def refuse(candidate: Permit, *_: object) -> trio.SocketStream:
+    async def refuse(candidate: Permit, *_: object) -> socket.socket:
         tried.append(str(candidate.request.address))
         raise OSError(errno.ECONNREFUSED, "refused")
 
@@ -114,48 +162,42 @@ async def test_two_successes_leave_one_connection(monkeypatch: pytest.MonkeyPatc
     """Case 21: two attempts succeed in the same moment: only one survives."""
     both = trio.Event()
     started: list[Permit] = []
-    streams: list[trio.SocketStream] = []
+    socks: list[socket.socket] = []
 
-    async def succeed(candidate: Permit, *_: object) -> trio.SocketStream:
+    async def succeed(candidate: Permit, *_: object) -> socket.socket:
         started.append(candidate)
         if len(started) == 2:
             both.set()  # wakes the first attempt in the moment in which this one succeeds
         else:
             await both.wait()
-        ours, theirs = trio.socket.socketpair()
-        streams.append(trio.SocketStream(ours))
+        ours, theirs = socket.socketpair()
+        socks.append(ours)
         theirs.close()
-        return streams[-1]
+        return ours
 
     monkeypatch.setattr("trioproxy.dial._connect", succeed)
-    monkeypatch.setattr("trio.SocketStream", FakeStream)
-    stream, _ = await connect(permit("127.0.0.1", 80), permit("127.0.0.2", 80))
-    assert len(streams) == 2
-    assert [s.socket.fileno() == -1 for s in streams].count(False) == 1
-    stream.socket.close()
+    sock, _ = await connect(permit("127.0.0.1", 80), permit("127.0.0.2", 80))
+    assert len(socks) == 2
+    assert [one.fileno() == -1 for one in socks].count(False) == 1
+    sock.close()
 
 
-class FakeStream:
-    """A stream over a socket pair, which knows no TCP options."""
-
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self.socket = sock
-
-
-async def test_cancelled_dial_leaves_nothing(nursery: trio.Nursery) -> None:
+@either_way
+async def test_cancelled_dial_leaves_nothing(connect_to: Connect) -> None:
     """Case 19: the client has gone while its target is dialled: the attempt is closed."""
     async with black_hole("127.0.0.2") as port:
         before = open_descriptors()
         with trio.move_on_after(0.05) as scope:
-            await connect(permit("127.0.0.2", port))
+            await connect_to(permit("127.0.0.2", port))
         assert scope.cancelled_caught
         assert open_descriptors() == before
 
 
-async def test_reserve_of_descriptors_is_kept() -> None:
+@either_way
+async def test_reserve_of_descriptors_is_kept(connect_to: Connect) -> None:
     """A socket that would eat into the reserve is not used: 01."""
     with a_listening_socket() as listening, pytest.raises(DialError) as told:
-        await connect(permit("127.0.0.1", listening.getsockname()[1]), descriptors_max=2)
+        await connect_to(permit("127.0.0.1", listening.getsockname()[1]), descriptors_max=2)
     assert told.value.reply is Reply.GENERAL_SOCKS_SERVER_FAILURE
 
 

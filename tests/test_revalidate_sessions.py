@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-import trioproxy.dial
 from auth import Backend, Cause, Rejected, Rejection, Unavailable
 from auth.chain import Chain
 from auth.local import BackendContext, LocalBackend, LocalSettings
@@ -23,6 +23,8 @@ from tests.targets import Origin, black_hole, free_port, looking_up
 from tests.wires import Ending, UdpSocket
 from trioproxy.client import Client
 from trioproxy.config import SocketAddress, Tenant
+from trioproxy.dial import dial_first
+from trioproxy.policy import Permit
 from trioproxy.protocol import AuthenticationReply, ServerMessage
 
 Chains = Callable[[BackendContext], Mapping[str, Chain]]
@@ -132,7 +134,7 @@ async def test_revoked_while_the_login_is_answered(tmp_path: Path, monkeypatch: 
     async def send_late(self: Client, message: ServerMessage) -> None:
         if isinstance(message, AuthenticationReply):
             sending.set()
-            await go_on.wait()
+            await self.fiber.in_task(go_on.wait)
         await send(self, message)
 
     monkeypatch.setattr(Client, "send", send_late)
@@ -234,14 +236,15 @@ async def test_candidate_that_other_groups_forbid_is_not_relayed(
     """Law 2: of two candidates one stays permitted, but while it changed the other one was connected."""
     directory = directory_of("alice")
     directory.change("alice", groups=STAFF)
-    is_connected, go_on, connect = trio.Event(), trio.Event(), trioproxy.dial._connect_socket
+    is_connected, go_on = trio.Event(), trio.Event()
 
-    async def connect_slowly(sock: socket.socket, target: tuple[str, int]) -> None:
-        await connect(sock, target)
+    async def dial_slowly(permits: list[Permit], **limits: Any) -> tuple[socket.socket, Permit]:
+        connected = await dial_first(permits, **limits)
         is_connected.set()
         await go_on.wait()
+        return connected
 
-    monkeypatch.setattr(trioproxy.dial, "_connect_socket", connect_slowly)
+    monkeypatch.setattr("trioproxy.session.dial_first", dial_slowly)
     rules = {"group:staff": ["tcp:*(*)->127.0.0.3(*)"], "tenant:main": ["tcp:*(*)->127.0.0.2(*)"]}
     async with (
         running_server(

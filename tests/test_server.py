@@ -5,7 +5,6 @@ import socket
 import sqlite3
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -17,7 +16,9 @@ from tests.harness import Records, config_for_tests, running_server, settle
 from tests.socks_client import CONNECT, SocksClient, connected, logged_in
 from tests.targets import Origin, free_port
 from tests.wires import Ending, Wire
+from trioproxy.client import Client
 from trioproxy.config import BackendTable, Config, SocketAddress
+from trioproxy.protocol import Greeting
 from trioproxy.server import Server, StartError
 from trioproxy.store import Store
 
@@ -64,7 +65,8 @@ async def test_backend_that_does_not_exist_stops_the_start(tmp_path: Path) -> No
 async def test_session_that_fails_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: an exception of ours ends one session, with its traceback in the log; others go on."""
 
-    async def fail(*_: object) -> None:
+    async def fail(client: Client, *_: object) -> None:
+        await client.next_message(Greeting)
         raise RuntimeError("a fault of ours")
 
     async with running_server(tmp_path) as running, Origin.open() as origin:
@@ -176,15 +178,14 @@ async def test_reserve_of_descriptors_is_kept(tmp_path: Path) -> None:
 async def test_case_101_no_descriptors_neither_kills_nor_spins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 101: accept fails with EMFILE: said once, waited out, and everybody is served afterwards."""
     failures = [OSError(24, "Too many open files")] * 3 + [ConnectionAbortedError(103, "aborted")]
-    real = trio._socket._SocketType.accept
+    real = socket.socket.accept
 
-    async def accept(sock: Any) -> object:
+    def accept(sock: socket.socket) -> object:
         if failures:
-            await trio.lowlevel.checkpoint()
             raise failures.pop(0)
-        return await real(sock)
+        return real(sock)
 
-    monkeypatch.setattr(trio._socket._SocketType, "accept", accept)
+    monkeypatch.setattr(socket.socket, "accept", accept)
     async with running_server(tmp_path) as running, logged_in(running.address):
         assert running.server.counters["accept_failed"] == 3
         assert running.log.text().count("cannot accept") == 1

@@ -140,10 +140,10 @@ async def test_failures_of_the_network_have_their_replies(
 ) -> None:
     """Case 20, 101, CASES 1.3: the errno map; our own trouble is 01 and never ends the server."""
 
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(trioproxy.dial, "_connect_socket", fail)
+    monkeypatch.setattr(trioproxy.dial, "_open", fail)
     async with running_server(tmp_path) as running, logged_in(running.address) as client:
         await client.send(request(CONNECT, "127.0.0.1", 80))
         assert await client.rest() == (bytes([5, reply]) + FAILURE, Ending.CLOSED)

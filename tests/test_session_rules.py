@@ -5,11 +5,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 import trio
 
-import trioproxy.dial
 import trioproxy.server
 from auth.passwords import DEFAULT_PASSWORDS
 from tests.changes import change, ended, relayed, remove_rules
@@ -17,7 +17,9 @@ from tests.harness import Running, running_server, settle
 from tests.socks_client import CONNECT, connected, logged_in, request
 from tests.targets import Origin, black_hole, looking_up
 from tests.wires import Ending
-from trioproxy.policy import Scope, parse_rule
+from trioproxy.dial import dial, dial_first
+from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.policy import Permit, Scope, parse_rule
 
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
 HOLDS_WITHIN_S = 1.0  # issue item 6
@@ -169,16 +171,29 @@ class SlowConnect:
     """Connects, and then keeps the session waiting until the test lets it go on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._connect = trioproxy.dial._connect_socket
         self.connected = trio.Event()
         self.go_on = trio.Event()
-        monkeypatch.setattr(trioproxy.dial, "_connect_socket", self.connect)
+        monkeypatch.setattr("trioproxy.session.dial", self.dial)
+        monkeypatch.setattr("trioproxy.session.dial_first", self.dial_first)
 
-    async def connect(self, sock: socket.socket, target: tuple[str, int]) -> None:
+    async def dial(self, engine: Engine, fiber: Fiber, permit: Permit, **limits: Any) -> Channel:
         """In the place of the real one."""
-        await self._connect(sock, target)
+        channel = await dial(engine, fiber, permit, **limits)
+        self.connected.set()
+        try:
+            await fiber.in_task(self.go_on.wait)
+        except BaseException:
+            engine.forget(channel)
+            channel.sock.close()
+            raise
+        return channel
+
+    async def dial_first(self, permits: list[Permit], **limits: Any) -> tuple[socket.socket, Permit]:
+        """In the place of the real one."""
+        connected = await dial_first(permits, **limits)
         self.connected.set()
         await self.go_on.wait()
+        return connected
 
 
 async def test_rules_of_the_moment_in_which_the_relay_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,7 @@ def select_tenant(username: str, listener_tenant: str, realms: Mapping[str, str]
 class _Login:
     """A verification under way. Others with the same credentials wait for it instead of starting their own."""
 
+    key: bytes
     chain: Chain
     credentials: Credentials
     source: IPAddress
@@ -208,7 +209,19 @@ class Authenticator:
 
         **Cancellation** leaves the backend's thread to finish by itself; its answer is thrown away.
         """
-        answer = await self._answer(tenant, username, password, source, realms)
+        answer = self._look(tenant, username, password, source, realms)
+        if isinstance(answer, _Login):
+            answer = await self._verify(answer)
+        return self._counted(answer)
+
+    def answer_at_once(
+        self, tenant: str, username: bytes, password: bytes, source: IPAddress, realms: Mapping[str, str] | None = None
+    ) -> Answer | None:
+        """The same, where nobody has to be asked: remembered, not to be tried now, nonsense. None: `authenticate`."""
+        answer = self._look(tenant, username, password, source, realms)
+        return None if isinstance(answer, _Login) else self._counted(answer)
+
+    def _counted(self, answer: Answer) -> Answer:
         match answer:
             case Identity():
                 self.counters["login_accepted"] += 1
@@ -252,9 +265,10 @@ class Authenticator:
             self._said_until_s[problem] = now_s + _SAID_AGAIN_S
             get_log().warning("a rule in a directory is wrong", tenant=identity.tenant, problem=problem)
 
-    async def _answer(
+    def _look(
         self, tenant: str, username: bytes, password: bytes, source: IPAddress, realms: Mapping[str, str] | None
-    ) -> Answer:
+    ) -> Answer | _Login:
+        """The answer, as far as nobody has to be asked; otherwise what is to be asked."""
         if not password:
             # Refused before any backend: a directory takes a bind without password for an anonymous one (RFC 4513
             # section 5.1.2) and says yes. Costs nothing and tells nothing, so it brings no penalty either.
@@ -266,9 +280,6 @@ class Authenticator:
         chain = self._chains.get(credentials.tenant)
         if chain is None:
             return Unavailable(f"tenant {credentials.tenant} has no backends")
-        return await self._log_in(chain, credentials, source)
-
-    async def _log_in(self, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
         now_s = self._clock()
         key = self._cache.key(credentials, chain.label)
         identity = self._cache.get(key, now_s)
@@ -279,30 +290,30 @@ class Authenticator:
         # who logged in a moment ago with this very password.
         if self.throttle.delay(credentials.tenant, source, credentials.username, now_s) > 0:
             return Rejected(Rejection.PENALTY)
-        return await self._verify(key, chain, credentials, source)
+        return _Login(key, chain, credentials, source)
 
-    async def _verify(self, key: bytes, chain: Chain, credentials: Credentials, source: IPAddress) -> Answer:
+    async def _verify(self, login: _Login) -> Answer:
         """Ask the backends, or wait for another login that asks them the very same right now."""
         with trio.move_on_after(self._limits.deadline_s):
-            while (running := self._running.get(key)) is not None:
+            while (running := self._running.get(login.key)) is not None:
                 await running.done.wait()
                 if (answer := running.shared()) is not None:
                     return answer
-            return await self._lead(key, _Login(chain, credentials, source))
+            return await self._lead(login)
         self.counters["login_deadline"] += 1
         return Unavailable(f"no answer within {self._limits.deadline_s:g} s", Cause.TIMEOUT)
 
-    async def _lead(self, key: bytes, login: _Login) -> Answer:
-        self._running[key] = login
+    async def _lead(self, login: _Login) -> Answer:
+        self._running[login.key] = login
         try:
-            login.answer = await self._ask(key, login)
+            login.answer = await self._ask(login)
         finally:
-            del self._running[key]
+            del self._running[login.key]
             login.abandoned = login.answer is None
             login.done.set()
         return login.answer
 
-    async def _ask(self, key: bytes, login: _Login) -> Answer:
+    async def _ask(self, login: _Login) -> Answer:
         tenant, name = login.credentials.tenant, login.credentials.username
         for _ in range(_ATTEMPTS_MAX):
             login.generation = self._cache.generation(tenant, name)
@@ -310,7 +321,7 @@ class Authenticator:
             if not isinstance(answer, Identity):
                 return answer
             if not login.generation.over:
-                self._cache.put(key, answer, login.generation, self._clock(), self._lifetime_s(answer))
+                self._cache.put(login.key, answer, login.generation, self._clock(), self._lifetime_s(answer))
                 self.throttle.succeeded(tenant, name)
                 self.report_rules(answer)
                 return answer

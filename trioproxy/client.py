@@ -3,13 +3,16 @@
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import TypeVar
 
 import trio
 
 from trioproxy.accounting import Termination
+from trioproxy.engine import Channel, Engine, Fiber
 from trioproxy.policy import IPAddress, canonical_address
 from trioproxy.protocol import (
     NEED_DATA,
@@ -21,9 +24,8 @@ from trioproxy.protocol import (
     ServerMessage,
     State,
 )
-from trioproxy.relay import ResetWatch
 
-__all__ = ["Client", "Ended", "address_of", "reset_and_close"]
+__all__ = ["Client", "Ended", "address_of", "reset_on_close"]
 
 T = TypeVar("T")
 
@@ -41,47 +43,52 @@ class Ended(Exception):  # noqa: N818 - no error: a named way out of a session
         self.answer = answer
 
 
+@lru_cache(maxsize=4_096)  # the same clients and targets come again and again, and parsing costs 2 us
 def address_of(host: str) -> IPAddress:
     """What the kernel wrote (`10.0.0.1`, `::ffff:10.0.0.1`, `fe80::1%eth0`) as a canonical address."""
     return canonical_address(ip_address(host.partition("%")[0]))
 
 
-def reset_and_close(stream: trio.SocketStream) -> None:
-    """Close at once, so that the other end learns that something is missing."""
-    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    stream.socket.close()
+def reset_on_close(sock: socket.socket) -> None:
+    """Let the other end learn that something is missing when the socket is closed."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 
 class Client:
     """Who connected, what it says, and what we say to it.
 
+    The coroutines of the first part are for the fiber of its session, those of the second for a task.
+
     Attributes:
-        stream: as it was accepted.
+        channel: its socket, as it was accepted.
+        fiber: on which its session runs.
         host: its address as the kernel writes it.
         address: the same, canonical.
         port: its TCP port.
     """
 
+    __slots__ = ("_connection", "_counters", "address", "channel", "fiber", "host", "port")
+
     def __init__(
         self,
-        stream: trio.SocketStream,
+        engine: Engine,
+        sock: socket.socket,
         came_from: tuple[str, int],
         counters: Counter[str],
-        resets: ResetWatch,
         *,
         tolerate_reserved: bool,
     ) -> None:
-        self.stream = stream
+        self.channel: Channel = engine.open(sock)
+        self.fiber: Fiber = engine.fiber()
         self.host, self.port = came_from
         self.address = address_of(self.host)
         self._counters = counters
-        self._resets = resets
         self._connection = ServerConnection(tolerate_reserved=tolerate_reserved)
 
     @property
     def local_address(self) -> IPAddress:
         """The address of ours that it connected to: one it can reach."""
-        return address_of(self.stream.socket.getsockname()[0])
+        return address_of(self.channel.sock.getsockname()[0])
 
     @property
     def has_ended(self) -> bool:
@@ -93,17 +100,18 @@ class Client:
         """Whether its request, or its BIND, has no (last) reply yet."""
         return self._connection.state in (State.REPLY, State.SECOND_REPLY)
 
+    # ---- for the fiber
+
     async def next_message(self, kind: type[T]) -> T:
         """The client's next message; the state of the connection makes it one of `kind`.
 
         Raises:
-            Ended: the client broke the protocol.
-            trio.BrokenResourceError: it reset the connection.
+            Ended: the client broke the protocol, or reset the connection.
         """
+        connection = self._connection
         try:
-            while (message := self._connection.next_event()) is NEED_DATA:
-                data = await self.stream.receive_some(min(RECEIVE_BYTES, self._connection.room))
-                self._connection.receive_data(bytes(data))
+            while (message := connection.next_event()) is NEED_DATA:
+                connection.receive_data(await self._receive(min(RECEIVE_BYTES, connection.room)))
         except RemoteProtocolError as exc:
             self._counters[f"violation_{exc.violation.value}"] += 1
             raise Ended(Termination.PROTOCOL_ERROR, answer=exc.answer) from exc
@@ -111,9 +119,56 @@ class Client:
             raise AssertionError(f"expected {kind}, got {message}")  # noqa: TRY004 - our mistake, not the type's
         return message
 
+    async def _receive(self, size: int) -> bytes:
+        sock = self.channel.sock
+        while True:
+            try:
+                return sock.recv(size)
+            except BlockingIOError:
+                await self.fiber.readable(self.channel)
+            except OSError as exc:
+                raise Ended(Termination.CLIENT_RESET) from exc
+
     async def send(self, message: ServerMessage) -> None:
-        """Say something."""
-        await self.stream.send_all(self._connection.send(message))
+        """Say something.
+
+        Raises:
+            Ended: the client reset the connection.
+        """
+        rest = self._connection.send(message)
+        while True:
+            try:
+                rest = rest[self.channel.sock.send(rest) :]
+            except BlockingIOError:
+                pass  # it does not read even that; the time limit of the handshake holds
+            except OSError as exc:
+                raise Ended(Termination.CLIENT_RESET) from exc
+            if not rest:
+                return
+            await self.fiber.writable(self.channel)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While the fiber waits for something else: end it if the client resets its connection.
+
+        What the client sends stays in the kernel.
+        """
+        channel = self.channel
+        if channel.hung and self._was_reset():
+            raise Ended(Termination.CLIENT_RESET)
+        channel.handler = self._end_if_reset
+        try:
+            yield
+        finally:
+            channel.handler = None
+
+    def _end_if_reset(self, _events: int) -> None:
+        if self.channel.hung and self._was_reset():
+            self.channel.handler = None
+            self.fiber.interrupt(Ended(Termination.CLIENT_RESET))
+
+    def _was_reset(self) -> bool:
+        return self.channel.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
     async def succeed(self, host: IPAddress, port: int) -> None:
         """A success reply with this bound address."""
@@ -126,6 +181,12 @@ class Client:
     def take_early_data(self) -> bytes:
         """What it sent behind its request. Only after success."""
         return self._connection.take_trailing_data()
+
+    async def in_task(self, work: Callable[[], Awaitable[T]], *, until_end_of_input: bool = False) -> T:
+        """Do `work` in a task, as `while_it_stays` does."""
+        return await self.fiber.in_task(partial(self.while_it_stays, work, until_end_of_input=until_end_of_input))
+
+    # ---- for a task
 
     async def while_it_stays(self, work: Callable[[], Awaitable[T]], *, until_end_of_input: bool = False) -> T:
         """Do `work`, cancelled at once if the client resets its connection; what it sends meanwhile is early data.
@@ -154,19 +215,34 @@ class Client:
         connection = self._connection
         try:
             while connection.room and not connection.client_eof:
-                connection.receive_data(bytes(await self.stream.receive_some(min(RECEIVE_BYTES, connection.room))))
-            if not connection.room:  # the rest waits in the kernel
-                with self._resets.while_not_read(self.stream, work.cancel):
-                    await trio.sleep_forever()
+                connection.receive_data(await self._receive_in_task(min(RECEIVE_BYTES, connection.room)))
         except trio.BrokenResourceError:
             work.cancel()
+            return
+        if not connection.room:  # the rest waits in the kernel
+            self.channel.handler = lambda _events: work.cancel() if self.channel.hung and self._was_reset() else None
+            try:
+                await trio.sleep_forever()
+            finally:
+                self.channel.handler = None
         if connection.client_eof and until_end_of_input:
             work.cancel()
+
+    async def succeed_in_task(self, host: IPAddress, port: int) -> None:
+        """As `succeed`.
+
+        Raises:
+            Ended: the client reset the connection.
+        """
+        try:
+            await self._send_in_task(self._connection.send(ReplyMessage(Reply.SUCCEEDED, Address(host, port))))
+        except OSError as exc:
+            raise Ended(Termination.CLIENT_RESET) from exc
 
     async def until_its_end(self) -> Termination:
         """Wait until the client closes or resets the connection; what it still sends is counted and thrown away."""
         try:
-            while not self.has_ended and await self.stream.receive_some(RECEIVE_BYTES):
+            while not self.has_ended and await self._receive_in_task(RECEIVE_BYTES):
                 self._counters["control_data_ignored"] += 1
         except trio.BrokenResourceError:
             return Termination.CLIENT_RESET
@@ -176,9 +252,28 @@ class Client:
         """Send a last answer and wait a moment for the client to read it: closing with unread input destroys it."""
         with trio.move_on_after(wait_s):
             try:
-                await self.stream.send_all(answer)
-                await self.stream.send_eof()
-                while await self.stream.receive_some(RECEIVE_BYTES):
+                await self._send_in_task(answer)
+                self.channel.sock.shutdown(socket.SHUT_WR)
+                while await self._receive_in_task(RECEIVE_BYTES):
                     continue
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, OSError):
                 return  # it is gone; nothing is left to be said
+
+    async def _receive_in_task(self, size: int) -> bytes:
+        while True:
+            try:
+                data = self.channel.sock.recv(size)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.channel.sock)
+            except OSError as exc:
+                raise trio.BrokenResourceError from exc
+            else:
+                await trio.lowlevel.checkpoint()  # whoever sends without end keeps nobody waiting
+                return data
+
+    async def _send_in_task(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[self.channel.sock.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self.channel.sock)

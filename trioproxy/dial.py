@@ -4,17 +4,19 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
 from itertools import chain, zip_longest
 
 import attrs
 import trio
 
+from trioproxy.engine import Channel, Engine, Fiber
 from trioproxy.limits import keep_reserve
 from trioproxy.policy import Permit
 from trioproxy.protocol import Reply
 
-__all__ = ["DialError", "KeepAlive", "dial", "reply_for"]
+__all__ = ["DialError", "KeepAlive", "dial", "dial_first", "reply_for"]
 
 CANDIDATES_MAX = 4  # each may hold a socket until the time is over: a name with many dead addresses takes no more
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 8: "Connection Attempt Delay", recommended 250 ms
@@ -75,10 +77,76 @@ def _most_telling(replies: Sequence[Reply]) -> Reply:
     return next((reply for reply in order if reply in replies), Reply.GENERAL_SOCKS_SERVER_FAILURE)
 
 
-async def dial(
-    permits: Sequence[Permit], *, timeout_s: float, keep_alive: KeepAlive, descriptors_max: int
-) -> tuple[trio.SocketStream, Permit]:
-    """Connect to the first candidate that answers.
+async def dial(engine: Engine, fiber: Fiber, permit: Permit, *, timeout_s: float, descriptors_max: int) -> Channel:
+    """Connect to the only candidate, without a task.
+
+    Args:
+        engine: registers the socket.
+        fiber: that calls, and waits.
+        permit: the judged candidate.
+        timeout_s: for the connection.
+        descriptors_max: a socket whose descriptor would eat into the reserve is not opened.
+
+    Raises:
+        DialError: it could not be connected.
+
+    **Cancellation**: the attempt is closed.
+    """
+    target = (str(permit.request.address), permit.request.port)
+    try:
+        sock = _open(permit, descriptors_max)
+        try:
+            code = sock.connect_ex(target)
+            if code == errno.EINPROGRESS and not _is_connected(sock, target):
+                return await _wait_until_connected(engine, fiber, sock, target, timeout_s)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, os.strerror(code))  # noqa: TRY301 - one way out for every failure
+            return engine.open(sock)
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as exc:
+        raise DialError([exc]) from exc
+
+
+async def _wait_until_connected(
+    engine: Engine, fiber: Fiber, sock: socket.socket, target: tuple[str, int], timeout_s: float
+) -> Channel:
+    channel = engine.open(sock)
+    too_late = partial(fiber.interrupt, OSError(errno.ETIMEDOUT, "time-out"))
+    engine.timers.begin(timeout_s, fiber, too_late)
+    try:
+        while True:
+            await fiber.writable(channel)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))  # noqa: TRY301 - one way out for every failure
+            if _is_connected(sock, target):
+                return channel
+    except BaseException:
+        engine.forget(channel)
+        raise
+    finally:
+        engine.timers.end(timeout_s, fiber)
+
+
+def _is_connected(sock: socket.socket, target: tuple[str, int]) -> bool:
+    try:
+        host, port = sock.getpeername()[:2]
+    except OSError as exc:
+        if exc.errno == errno.ENOTCONN:
+            return False
+        raise
+    # Law 1, never to be broken. The kernel writes a few IPv6 addresses in another way than we do.
+    assert port == target[1]  # noqa: S101
+    assert host == target[0] or ip_address(host.partition("%")[0]) == ip_address(target[0])  # noqa: S101
+    return True
+
+
+async def dial_first(
+    permits: Sequence[Permit], *, timeout_s: float, descriptors_max: int
+) -> tuple[socket.socket, Permit]:
+    """Connect to the first candidate that answers. In a task.
 
     The next one is tried when the one before failed or has not answered for 250 ms; all but the first to succeed are
     closed. A socket whose descriptor would eat into the reserve is not opened.
@@ -86,7 +154,6 @@ async def dial(
     Args:
         permits: at least one judged candidate.
         timeout_s: for all of them together.
-        keep_alive: set on the socket.
         descriptors_max: the highest descriptor that may be used.
 
     Raises:
@@ -94,7 +161,7 @@ async def dial(
 
     **Cancellation**: every attempt is closed.
     """
-    attempts = _Attempts(keep_alive, descriptors_max)
+    attempts = _Attempts(descriptors_max)
     try:
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
@@ -105,7 +172,7 @@ async def dial(
                         await failed.wait()
     except BaseException:
         if attempts.connected is not None:  # it succeeded in the moment in which nobody wanted it any more
-            attempts.connected[0].socket.close()
+            attempts.connected[0].close()
         raise
     if attempts.connected is not None:
         return attempts.connected
@@ -125,47 +192,46 @@ def _interleaved(permits: Sequence[Permit]) -> list[Permit]:
 class _Attempts:
     """What the attempts of one dial have come to."""
 
-    keep_alive: KeepAlive
     descriptors_max: int
-    connected: tuple[trio.SocketStream, Permit] | None = None
+    connected: tuple[socket.socket, Permit] | None = None
     failures: list[OSError] = attrs.field(factory=list)
 
     async def attempt(self, permit: Permit, failed: trio.Event, all_attempts: trio.CancelScope) -> None:
         """Try one candidate; the first to succeed cancels the others."""
         try:
-            stream = await _connect(permit, self.keep_alive, self.descriptors_max)
+            sock = await _connect(permit, self.descriptors_max)
         except OSError as exc:
             self.failures.append(exc)
             failed.set()
             return
         if self.connected is not None:  # two succeeded in the same moment: only one survives
-            stream.socket.close()
+            sock.close()
             return
-        self.connected = (stream, permit)
+        self.connected = (sock, permit)
         all_attempts.cancel()
 
 
-async def _connect(permit: Permit, keep_alive: KeepAlive, descriptors_max: int) -> trio.SocketStream:
+def _open(permit: Permit, descriptors_max: int) -> socket.socket:
+    family = socket.AF_INET if permit.request.address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP version
+    sock = keep_reserve(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK), descriptors_max)
+    # A relay passes on what it has; waiting for more to go with it is for those at the ends to decide.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+async def _connect(permit: Permit, descriptors_max: int) -> socket.socket:
     """Connect to the judged socket address, and to nothing else."""
-    address = permit.request.address
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - the IP version
-    target = (str(address), permit.request.port)
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    target = (str(permit.request.address), permit.request.port)
+    sock = _open(permit, descriptors_max)
     try:
-        keep_alive.apply(keep_reserve(sock, descriptors_max))
-        await _connect_socket(sock, target)
-        host, port = sock.getpeername()[:2]
-        assert (ip_address(host), port) == (address, permit.request.port)  # noqa: S101 - law 1, never to be broken
+        code = sock.connect_ex(target)
+        if code == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))  # noqa: TRY301 - one way out for every failure
+        assert _is_connected(sock, target)  # noqa: S101 - it says so
     except BaseException:
         sock.close()
         raise
-    return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-
-
-async def _connect_socket(sock: socket.socket, target: tuple[str, int]) -> None:
-    code = sock.connect_ex(target)
-    if code == errno.EINPROGRESS:
-        await trio.lowlevel.wait_writable(sock)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
-        raise OSError(code, os.strerror(code))
+    return sock

@@ -58,16 +58,24 @@ class Judge:
         tenant, user = self.identity.tenant, self.identity.user
         return (tenant, user) if user is not None else (tenant, None, source_key(self.flow.client_address))
 
+    def permits_at_once(self, destination: Address, protocol: RuleProtocol) -> list[Permit] | None:
+        """The only candidate, or None: it is a name, and `permits` has to be asked.
+
+        Raises:
+            Ended: malformed, or not permitted.
+        """
+        host = _canonical(destination)
+        if isinstance(host, str):
+            return None
+        return [self.permitted(self._judge(protocol, None, host, destination.port))]
+
     async def permits(self, destination: Address, protocol: RuleProtocol) -> list[Permit]:
         """The candidates that may be contacted, at least one.
 
         Raises:
             Ended: malformed, not resolved, or not permitted.
         """
-        try:
-            host = canonical_host(destination.host)
-        except CanonicalError as exc:
-            raise Ended(Termination.MALFORMED_DESTINATION, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
+        host = _canonical(destination)
         if isinstance(host, str):
             name, addresses = host, await self._addresses(host, protocol)
         else:
@@ -155,6 +163,13 @@ class Judge:
         return self._judged_by.judge(
             AccessRequest(self.identity, flow.client_address, flow.client_port, protocol, name, address, port)
         )
+
+
+def _canonical(destination: Address) -> str | IPAddress:
+    try:
+        return canonical_host(destination.host)
+    except CanonicalError as exc:
+        raise Ended(Termination.MALFORMED_DESTINATION, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
 
 
 async def judge_in_turns(sessions: Iterable[Iterable[None]]) -> None:

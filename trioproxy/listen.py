@@ -15,6 +15,7 @@ from trioproxy.log import get_log
 __all__ = ["ListenError", "OpenListener", "accept_clients", "open_listener"]
 
 BACKLOG = 4_096  # Linux cuts it to net.core.somaxconn, which is 4096 since 5.4
+ACCEPTED_AT_ONCE = 32  # some 4 ms of work
 EXHAUSTED_PAUSE_S = 0.1  # when there are no descriptors: long enough not to spin, short enough not to be noticed
 COMPLAINT_INTERVAL_S = 5.0  # one line of the log tells as much as a thousand
 
@@ -39,7 +40,7 @@ class OpenListener:
 
     settings: Listener
     address: SocketAddress
-    sock: trio.socket.SocketType
+    sock: socket.socket
     name: str
     closed: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
@@ -64,7 +65,8 @@ def open_listener(settings: Listener, keep_alive: KeepAlive) -> OpenListener:
             if is_v6:
                 # One family for each listener: a client's address then has one form, and so have the rules about it.
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            keep_alive.apply(sock)
+            keep_alive.apply(sock)  # this and the next is inherited by accepted sockets
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.bind((str(address.host), address.port))
             sock.listen(BACKLOG)
         except BaseException:
@@ -73,7 +75,7 @@ def open_listener(settings: Listener, keep_alive: KeepAlive) -> OpenListener:
     except OSError as exc:
         raise ListenError(f"cannot listen on {address}: {exc.strerror or exc}{_advice(exc)}") from exc
     bound = SocketAddress(address.host, sock.getsockname()[1])
-    return OpenListener(settings, address, trio.socket.from_stdlib_socket(sock), str(bound))
+    return OpenListener(settings, address, sock, str(bound))
 
 
 def _advice(exc: OSError) -> str:
@@ -89,7 +91,7 @@ def _advice(exc: OSError) -> str:
 
 
 async def accept_clients(
-    listener: OpenListener, start: Callable[[OpenListener, trio.SocketStream, str, int], None], counters: Counter[str]
+    listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None], counters: Counter[str]
 ) -> None:
     """Hand every client to `start`, until the listener's scope is cancelled.
 
@@ -98,15 +100,28 @@ async def accept_clients(
     complained_s = -COMPLAINT_INTERVAL_S
     with listener.closed:
         while True:
-            try:
-                sock, (host, port, *_) = await listener.sock.accept()
-            except OSError as exc:
-                if exc.errno in PASSING:
-                    continue
-                counters["accept_failed"] += 1
-                if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
-                    complained_s = trio.current_time()
-                    get_log().error("cannot accept", listener=listener.name, problem=exc.strerror, hint="ulimit -n")
-                await trio.sleep(EXHAUSTED_PAUSE_S)
-            else:
-                start(listener, trio.SocketStream(sock), host, port)
+            await trio.lowlevel.wait_readable(listener.sock)
+            problem = _accept_some(listener, start)
+            if problem is None:
+                continue
+            counters["accept_failed"] += 1
+            if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
+                complained_s = trio.current_time()
+                get_log().error("cannot accept", listener=listener.name, problem=problem, hint="ulimit -n")
+            await trio.sleep(EXHAUSTED_PAUSE_S)
+
+
+def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None]) -> str | None:
+    """Accept who waits, but not for so long that others would; returns what is wrong with us, if anything is."""
+    for _ in range(ACCEPTED_AT_ONCE):
+        try:
+            sock, (host, port, *_) = listener.sock.accept()
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            if exc.errno not in PASSING:
+                return exc.strerror
+        else:
+            sock.setblocking(False)
+            start(listener, sock, host, port)
+    return None

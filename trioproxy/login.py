@@ -79,9 +79,14 @@ async def _check_password(
             flow.identity = answer
         return answer
 
-    answer = await client.while_it_stays(authenticate)
+    answer = services.authenticator.answer_at_once(
+        listener.tenant, login.username, login.password, client.address, realms
+    )
+    if answer is None:
+        answer = await client.in_task(authenticate)
     match answer:
         case Identity():
+            flow.identity = answer
             await client.send(AuthenticationReply(AuthenticationStatus.SUCCESS))
             return
         case Rejected():

@@ -1,12 +1,14 @@
 """The process: listeners, one task for each client, the watch over the store, reload and drain.
 
 trio.run
-+- background: resolver, store watcher, look-ups of users in directories, watch over unread senders
-|  +- sessions: one task per client (outlives the listeners while draining)
-|     +- accepting: one task per listening socket (left first on shutdown)
++- background: engine, pump, resolver, store watcher, look-ups of users in directories
+|  +- accepting: one task per listening socket (left first on shutdown)
+
+Sessions are fibers of the engine; what one of them has done in a task is a child of the engine's.
 """
 
 import contextlib
+import socket
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,11 +26,13 @@ from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, address_of
 from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
 from trioproxy.dial import KeepAlive
+from trioproxy.engine import Engine
 from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
 from trioproxy.policy import Floor, IPAddress
+from trioproxy.relay import Pump
 from trioproxy.resolve import Lookup, Resolver, system_lookup
 from trioproxy.revalidate import Revalidator
 from trioproxy.rulebook import Rulebook
@@ -41,6 +45,7 @@ __all__ = ["Server", "StartError"]
 T = TypeVar("T")
 
 REVALIDATE_S = 30.0  # how late the end of an account may be noticed in running sessions
+PIPES_MAX = 256  # each holds up to 1 MiB for a slow reader and takes two descriptors of the reserve
 PARTINGS_MAX = 64  # refused clients of one source that may take a second to read why
 
 
@@ -81,6 +86,7 @@ class Server:
         self._session_number = 0
         self._store_replaced = False  # another file may have the same revision by chance
         self._stop = trio.Event()
+        self._no_sessions = trio.Event()
         self.stopped = trio.Event()
         self._store_was_read = trio.Event()  # a new one for each reading
         self._relied_on: frozenset[tuple[IPAddress, int]] = frozenset()  # directories: nobody's target
@@ -122,17 +128,18 @@ class Server:
         authenticator = await self._open()
         async with trio.open_nursery() as background:
             self._provide(background, authenticator)
+            await background.start(self.services.engine.run)
+            background.start_soon(self.services.pump.run)
             background.start_soon(self._watch_store)
             background.start_soon(Revalidator(self.services, self._sessions.values).run)
-            background.start_soon(self.services.resets.run)
-            async with trio.open_nursery() as self._session_nursery:
-                try:
-                    await self._accept_until_stopped(task_status)
-                finally:
-                    for listener in self._listeners:
-                        listener.sock.close()
-                get_log().info("draining", sessions=len(self._sessions), limit_s=self.config.limits.drain_s)
-                background.start_soon(self._end_after_drain)
+            try:
+                await self._accept_until_stopped(task_status)
+            finally:
+                for listener in self._listeners:
+                    listener.sock.close()
+            get_log().info("draining", sessions=len(self._sessions), limit_s=self.config.limits.drain_s)
+            background.start_soon(self._end_after_drain)
+            await self._drained()
             background.cancel_scope.cancel()
         await self.services.authenticator.close()
         await self._in_store_thread(self._store.close)
@@ -157,7 +164,10 @@ class Server:
     def _provide(self, background: trio.Nursery, authenticator: Authenticator) -> None:
         config, limits = self.config, self.config.limits
         occupancy = partial(Occupancy, counters=self.counters)
+        engine = Engine()
         self.services = Services(
+            engine=engine,
+            pump=Pump(engine, pipes_max=PIPES_MAX),
             limits=limits,
             realms=config.realms(),
             authenticator=authenticator,
@@ -200,34 +210,43 @@ class Server:
     def _accept(self, listener: OpenListener) -> None:
         self._accepting.start_soon(accept_clients, listener, self._start_session, self.counters)
 
-    def _start_session(self, listener: OpenListener, stream: trio.SocketStream, host: str, port: int) -> None:
+    def _start_session(self, listener: OpenListener, sock: socket.socket, host: str, port: int) -> None:
         services = self.services
-        if stream.socket.fileno() > services.descriptors_max:
+        if sock.fileno() > services.descriptors_max:
             self.counters["descriptors_reserve_limit"] += 1
-            stream.socket.close()
+            sock.close()
             return
         source = source_key(address_of(host))
         if not services.handshakes.enter(source):
-            stream.socket.close()
+            sock.close()
             return
         self.counters["sessions"] += 1
         self._session_number += 1
-        settings = listener.settings
         client = Client(
-            stream, (host, port), self.counters, services.resets, tolerate_reserved=settings.tolerate_reserved
+            services.engine,
+            sock,
+            (host, port),
+            self.counters,
+            tolerate_reserved=listener.settings.tolerate_reserved,
         )
-        session = Session(self._session_number, client, lambda: listener.settings, listener.name, services)
+        session = Session(
+            self._session_number, client, lambda: listener.settings, listener.name, services, self._session_ended
+        )
         self._sessions[self._session_number] = self._handshaking[self._session_number] = session
         if services.handshakes.total > self.config.limits.unauthenticated_max:
             self._make_room()
-        self._session_nursery.start_soon(self._run_session, self._session_number, session)
+        session.start()
 
-    async def _run_session(self, number: int, session: Session) -> None:
-        try:
-            await session.run()
-        finally:
-            del self._sessions[number]
-            self._handshaking.pop(number, None)
+    def _session_ended(self, session: Session) -> None:
+        del self._sessions[session.number]
+        self._handshaking.pop(session.number, None)
+        if not self._sessions:
+            self._no_sessions.set()
+
+    async def _drained(self) -> None:
+        while self._sessions:
+            self._no_sessions = trio.Event()
+            await self._no_sessions.wait()
 
     def _make_room(self) -> None:
         """End the session that has been without a login for longest, so that idle connections keep nobody out.

@@ -8,8 +8,9 @@ import attrs
 from trioproxy.accounting.sinks import Sink
 from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits
+from trioproxy.engine import Engine
 from trioproxy.limits import Occupancy
-from trioproxy.relay import RelayPorts, ResetWatch
+from trioproxy.relay import Pump, RelayPorts
 from trioproxy.resolve import Resolver
 from trioproxy.rulebook import Rulebook
 
@@ -22,10 +23,14 @@ class Services:
 
     Attributes:
         limits: of the configuration in force.
+        engine: on which sessions run.
+        pump: relays TCP.
         realms: which tenant a realm of a login name selects.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
 
+    engine: Engine
+    pump: Pump
     limits: Limits
     realms: Mapping[str, str]
     authenticator: Authenticator
@@ -40,7 +45,6 @@ class Services:
     binds: Occupancy
     partings: Occupancy
     relay_ports: RelayPorts = attrs.field(factory=RelayPorts)
-    resets: ResetWatch = attrs.field(factory=ResetWatch)
 
     def apply(
         self, config: Config, authenticator: Authenticator, realms: Mapping[str, str], descriptors_max: int

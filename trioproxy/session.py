@@ -17,9 +17,10 @@ from auth import Identity
 from auth.throttle import source_key
 from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
-from trioproxy.client import Client, Ended, address_of, reset_and_close
+from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
-from trioproxy.dial import DialError, KeepAlive, dial, reply_for
+from trioproxy.dial import DialError, KeepAlive, dial, dial_first, reply_for
+from trioproxy.engine import Channel
 from trioproxy.judge import Judge
 from trioproxy.limits import Occupancy, keep_reserve
 from trioproxy.log import get_log
@@ -32,7 +33,7 @@ from trioproxy.protocol import (
     ReplyMessage,
     Request,
 )
-from trioproxy.relay import ORDERLY, Association, accept_target, egress_address, listen_for_target, relay_streams
+from trioproxy.relay import ORDERLY, Association, accept_target, egress_address, listen_for_target
 from trioproxy.services import Services
 
 __all__ = ["Session"]
@@ -44,8 +45,14 @@ HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 class Session:
     """One client's connection. `run` is its life; what may be called from outside comes first."""
 
-    def __init__(
-        self, number: int, client: Client, listener: Callable[[], Listener], listener_name: str, services: Services
+    def __init__(  # noqa: PLR0913, PLR0917 - who, where, for whom, and who is told of the end
+        self,
+        number: int,
+        client: Client,
+        listener: Callable[[], Listener],
+        listener_name: str,
+        services: Services,
+        ended: Callable[["Session"], None],
     ) -> None:
         """Begin.
 
@@ -55,26 +62,35 @@ class Session:
             listener: the settings of the listener, those of now: a reload may change them.
             listener_name: for the record.
             services: of the server.
+            ended: called when all is over.
         """
+        self.number = number
         self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant)
         self._client = client
         self._listener = listener
         self._services = services
         self._judge = Judge(services, self.flow)
-        self._scope = trio.CancelScope()
+        self._fiber = client.fiber
+        self._ended = ended
         self._why_ended = Termination.DRAINED
+        self._cancelled = False
         self.in_handshake = True
         self._revoked = False
-        self._target: trio.SocketStream | None = None
+        self._target: Channel | None = None
         self._permits: Sequence[Permit] = ()  # what it goes by: candidates while it connects or waits, then one
         self._association: Association | None = None
 
     # ---- from outside
 
+    def start(self) -> None:
+        """Begin the story; it goes on by itself."""
+        self._fiber.start(self._run())
+
     def end(self, termination: Termination) -> None:
         """End the session now, for this reason."""
         self._why_ended = termination
-        self._scope.cancel()
+        self._cancelled = True
+        self._fiber.cancel()
 
     @property
     def identity(self) -> Identity | None:
@@ -141,19 +157,17 @@ class Session:
 
     # ---- the story
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Serve the client until its end, close everything, write the record. No exception leaves a session."""
         termination, answer, recorded = Termination.INTERNAL_ERROR, b"", False
+        fiber = self._fiber
         try:
-            with self._scope:
-                termination, answer = await self._story()
-            if self._scope.cancelled_caught:
-                termination, answer = self._why_ended, self._answer_when_ended()
+            told = await fiber.until_cancelled(self._story)
+            termination, answer = told if told is not None else (self._why_ended, self._answer_when_ended())
             self._finish(self.flow, termination)
             recorded = True
-            if answer:
-                with trio.CancelScope() as self._scope:  # the termination stands; ending it again hurries the client
-                    await self._part(answer)
+            if answer:  # the termination stands; ending it again hurries the client
+                await fiber.until_cancelled(partial(self._part, answer))
         except Exception:  # noqa: BLE001 - the only one: whatever is wrong with us ends one session and no more
             self._services.counters["internal_error"] += 1
             get_log().exception("internal error", session=self.flow.session)
@@ -163,12 +177,14 @@ class Session:
         finally:
             self._leave_handshake()
             self._close(termination, answered=bool(answer))
+            self._ended(self)
 
     async def _part(self, answer: bytes) -> None:
         source = source_key(self._client.address)
         may_stay = self._services.partings.enter(source)
         try:
-            await self._client.part(answer, wait_s=CLOSE_WAIT_S if may_stay else HURRIED_WAIT_S)
+            wait_s = CLOSE_WAIT_S if may_stay else HURRIED_WAIT_S
+            await self._fiber.in_task(partial(self._client.part, answer, wait_s=wait_s))
         finally:
             if may_stay:
                 self._services.partings.leave(source)
@@ -179,17 +195,15 @@ class Session:
             return await self._serve(), b""
         except Ended as ended:
             return ended.termination, self._last_words(ended)
-        except trio.BrokenResourceError:  # while we were talking to the client
-            return Termination.CLIENT_RESET, b""
 
     async def _serve(self) -> Termination:
+        timers, limit_s = self._services.engine.timers, self._services.limits.handshake_s
+        timers.begin(limit_s, self, self._too_slow)
         try:
-            with trio.fail_after(self._services.limits.handshake_s):
-                await log_in(self._client, self._listener, self._services, self.flow)
-                request = await self._client.next_message(Request)
-        except trio.TooSlowError:
-            self._services.counters["handshake_timeout"] += 1
-            raise Ended(Termination.HANDSHAKE_TIMEOUT) from None
+            await log_in(self._client, self._listener, self._services, self.flow)
+            request = await self._client.next_message(Request)
+        finally:
+            timers.end(limit_s, self)
         self._leave_handshake()
         self.flow.ask(request.command, request.address.host, request.address.port)
         current = self._current(self._judge.identity)
@@ -198,6 +212,10 @@ class Session:
         self.flow.identity = current
         return await self._held(self._services.sessions, partial(self._obey, request))
 
+    def _too_slow(self) -> None:
+        self._services.counters["handshake_timeout"] += 1
+        self.end(Termination.HANDSHAKE_TIMEOUT)
+
     async def _obey(self, request: Request) -> Termination:
         match request.command:
             case Command.CONNECT:
@@ -205,56 +223,72 @@ class Session:
             case Command.BIND:
                 return await self._held(self._services.binds, partial(self._bind, request))
             case Command.UDP_ASSOCIATE:
-                return await self._held(self._services.associations, partial(self._associate, request))
+                return await self._held(
+                    self._services.associations, partial(self._fiber.in_task, partial(self._associate, request))
+                )
             case _:
                 assert_never(request.command)
 
     # ---- CONNECT
 
     async def _connect(self, request: Request) -> Termination:
-        target, permit = await self._client.while_it_stays(partial(self._dial, request))
-        host, port = target.socket.getsockname()[:2]
+        permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
+        if permits is None:
+            target, permit = await self._client.in_task(partial(self._dial_name, request))
+        else:
+            target, permit = await self._dial_address(permits[0])
+        host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
         else:
             await self._client.succeed(address_of(host), port)
         return await self._relay(target, permit)
 
-    async def _dial(self, request: Request) -> tuple[trio.SocketStream, Permit]:
-        self._permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
-        self.flow.verdict = permits[0]
-        limits = self._services.limits
+    async def _dial_address(self, permit: Permit) -> tuple[Channel, Permit]:
+        self._permits = (permit,)
+        limits, descriptors = self._services.limits, self._services.descriptors_max
+        engine = self._services.engine
         try:
-            self._target, permit = await dial(
-                permits,
-                timeout_s=limits.connect_s,
-                keep_alive=KeepAlive(limits.dead_after_s),
-                descriptors_max=self._services.descriptors_max,
-            )
+            with self._client.watched():
+                self._target = await dial(
+                    engine, self._fiber, permit, timeout_s=limits.connect_s, descriptors_max=descriptors
+                )
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
+        return self._target, self._judge.still_permitted(permit)
+
+    async def _dial_name(self, request: Request) -> tuple[Channel, Permit]:
+        self._permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
+        self.flow.verdict = permits[0]
+        limits, descriptors = self._services.limits, self._services.descriptors_max
+        try:
+            sock, permit = await dial_first(permits, timeout_s=limits.connect_s, descriptors_max=descriptors)
+        except DialError as exc:
+            raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
+        self._target = self._services.engine.open(sock)
         self._permits = (permit,)  # before anything waits: the others are not what flows
         return self._target, self._judge.still_permitted(permit)
 
-    async def _relay(self, target: trio.SocketStream, permit: Permit) -> Termination:
+    async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
         limits = self._services.limits
-        return await relay_streams(
+        return await self._services.pump.relay(
+            self._fiber,
             self.flow,
             permit,
-            self._client.stream,
+            self._client.channel,
             target,
             early_data=self._client.take_early_data(),
             client_ended=self._client.has_ended,
             idle_s=limits.idle_s,
             half_closed_s=limits.half_closed_s,
-            resets=self._services.resets,
+            settle=KeepAlive(limits.dead_after_s).apply,
         )
 
     # ---- BIND
 
     async def _bind(self, request: Request) -> Termination:
-        permits = await self._client.while_it_stays(partial(self._judge.permits, request.address, RuleProtocol.BIND))
+        permits = await self._client.in_task(partial(self._judge.permits, request.address, RuleProtocol.BIND))
         self._permits = permits
         self.flow.verdict = permits[0]
         listening = self._listen(permits[0].request.address)
@@ -262,7 +296,7 @@ class Session:
         try:
             # It listens already: the target may connect at once.
             await self._client.succeed(self._advertised(address_of(host)), port)
-            target, permit = await self._client.while_it_stays(
+            target, permit = await self._client.in_task(
                 partial(self._accept, listening, permits), until_end_of_input=True
             )
         finally:
@@ -281,22 +315,25 @@ class Session:
         except OSError as exc:
             raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
 
-    async def _accept(self, listening: socket.socket, permits: list[Permit]) -> tuple[trio.SocketStream, Permit]:
-        with trio.move_on_after(self._services.limits.bind_s) as waiting:
+    async def _accept(self, listening: socket.socket, permits: list[Permit]) -> tuple[Channel, Permit]:
+        accepted: tuple[socket.socket, str, int] | None = None
+        with trio.move_on_after(self._services.limits.bind_s):
             try:
-                self._target, host, port = await accept_target(listening)
-                keep_reserve(self._target.socket, self._services.descriptors_max)
+                accepted = await accept_target(listening)
+                keep_reserve(accepted[0], self._services.descriptors_max)
             except OSError as exc:
                 raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
-        if waiting.cancelled_caught or self._target is None:
+        if accepted is None:
             raise Ended(Termination.BIND_TIMEOUT, Reply.HOST_UNREACHABLE)
+        sock, host, port = accepted
         address = address_of(host)
         expected = next((p for p in permits if p.request.address == address), None)
         if expected is None:
             self._services.counters["bind_wrong_target"] += 1
-            reset_and_close(self._target)  # before the client has read our reply: the stranger need not wait
-            self._target = None
+            reset_on_close(sock)  # before the client has read our reply: the stranger need not wait
+            sock.close()
             raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        self._target = self._services.engine.open(sock)
         asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
         permit = self._judge.permitted(self._judge.again(asked))
         self._permits = (permit,)
@@ -313,12 +350,12 @@ class Session:
         self._association = association
         termination = Termination.CLIENT_RESET  # while the reply is sent
         try:
-            await self._client.succeed(self._advertised(self._client.local_address), port)
+            await self._client.succeed_in_task(self._advertised(self._client.local_address), port)
             self.flow.reply = Reply.SUCCEEDED
             termination = await relay_association(association, self._client)
         finally:
             with trio.CancelScope(shield=True):  # it waits for nobody, but takes turns
-                await association.close(self._why_ended if self._scope.cancel_called else termination)
+                await association.close(self._why_ended if self._cancelled else termination)
             self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
         return termination
 
@@ -352,14 +389,13 @@ class Session:
 
     def _close(self, termination: Termination, *, answered: bool) -> None:
         """Close both sockets; with a reset, unless both directions ended in order or the client has its answer."""
-        if termination in ORDERLY or answered:
-            self._client.stream.socket.close()
-        else:
-            reset_and_close(self._client.stream)
-        if self._target is not None and termination in ORDERLY:
-            self._target.socket.close()
-        elif self._target is not None:
-            reset_and_close(self._target)
+        engine, client = self._services.engine, self._client.channel
+        for channel, in_order in ((client, answered), (self._target, False)):
+            if channel is not None:
+                engine.forget(channel)
+                if not in_order and termination not in ORDERLY:
+                    reset_on_close(channel.sock)
+                channel.sock.close()
 
     def _finish(self, flow: Flow, termination: Termination) -> None:
         """Write the record as the rule that decided wants it: `log=no` none at all, `log=yes` a line in the log too."""

@@ -2,6 +2,7 @@
 
 from trioproxy.relay.bind import accept_target, egress_address, listen_for_target
 from trioproxy.relay.ports import RelayPorts
+from trioproxy.relay.pump import Pump
 from trioproxy.relay.resets import ResetWatch
 from trioproxy.relay.streams import ORDERLY, relay_streams
 from trioproxy.relay.udp import Association, AssociationSettings, open_target_side
@@ -10,6 +11,7 @@ __all__ = [
     "ORDERLY",
     "Association",
     "AssociationSettings",
+    "Pump",
     "RelayPorts",
     "ResetWatch",
     "accept_target",

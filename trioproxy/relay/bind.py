@@ -38,8 +38,8 @@ def listen_for_target(
     return sock
 
 
-async def accept_target(listening: socket.socket) -> tuple[trio.SocketStream, str, int]:
-    """Wait for one connection: its stream, and the address and port it comes from.
+async def accept_target(listening: socket.socket) -> tuple[socket.socket, str, int]:
+    """Wait for one connection: its socket, non-blocking, and the address and port it comes from.
 
     Raises:
         OSError: accepting failed.
@@ -52,4 +52,6 @@ async def accept_target(listening: socket.socket) -> tuple[trio.SocketStream, st
             sock, (host, port, *_) = listening.accept()
         except (BlockingIOError, ConnectionAbortedError):  # it went away before we came
             continue
-        return trio.SocketStream(trio.socket.from_stdlib_socket(sock)), str(host), int(port)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock, str(host), int(port)

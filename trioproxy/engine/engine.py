@@ -1,0 +1,129 @@
+"""One epoll for the process, edge-triggered, served by one task.
+
+A socket is registered once, for its whole life; a message costs no task switch and no `epoll_ctl`. Who waits is called
+back (`Channel.handler`). Measured against waiting with `trio.lowlevel.wait_readable`: DESIGN, "the data plane".
+"""
+
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from trioproxy.engine.channel import Channel
+from trioproxy.engine.fiber import Fiber
+from trioproxy.engine.timers import Timers
+
+__all__ = ["Engine"]
+
+_REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_ENDED: Final = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
+_HUNG: Final = select.EPOLLERR | select.EPOLLHUP
+_EVENTS_MAX: Final = 256  # in one round; more wait for the next, nothing is lost
+_TURN_S: Final = 0.002  # after so long the tasks of Trio get their turn: logins, look-ups, datagrams
+
+
+class Engine:
+    """Owns the registrations and the fibers of one Trio loop.
+
+    Attributes:
+        timers: limits of time for what waits here.
+        nursery: in which fibers have work done, see `Fiber.in_task`.
+        fibers: those that have not ended.
+        closing: nothing may wait here any more.
+    """
+
+    nursery: trio.Nursery
+
+    def __init__(self) -> None:
+        self.timers = Timers()
+        self.fibers: set[Fiber] = set()
+        self.closing = False
+        self._epoll = select.epoll()
+        self._channels: dict[int, Channel] = {}
+        self._soon: deque[Callable[[], None]] = deque()
+        self._asleep = False
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, select.EPOLLIN)
+
+    def fiber(self) -> Fiber:
+        """A new one, to be started."""
+        return Fiber(self)
+
+    def open(self, sock: socket.socket) -> Channel:
+        """Register a non-blocking socket."""
+        channel = Channel(sock)
+        self._epoll.register(channel.fd, _REGISTERED)
+        self._channels[channel.fd] = channel
+        return channel
+
+    def forget(self, channel: Channel) -> None:
+        """The socket is about to be closed; the kernel drops the registration with it."""
+        channel.handler = None
+        if self._channels.get(channel.fd) is channel:
+            del self._channels[channel.fd]
+
+    def channels(self) -> list[Channel]:
+        """Those that are registered now."""
+        return list(self._channels.values())
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the next round: from whatever task, and what takes long comes in pieces."""
+        self._soon.append(callback)
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self._alarm, 1)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve, for ever; at the end every fiber is cut off."""
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.nursery.start_soon(self.timers.run)
+                task_status.started()
+                try:
+                    await self._serve()
+                finally:
+                    self.closing, self._asleep = True, False
+                    for fiber in list(self.fibers):
+                        fiber.cut_now()
+        finally:
+            self._epoll.close()
+            os.close(self._alarm)
+
+    async def _serve(self) -> None:
+        while True:
+            self._asleep = not self._soon
+            if self._asleep:
+                await trio.lowlevel.wait_readable(self._epoll)
+                self._asleep = False
+            else:
+                await trio.lowlevel.checkpoint()
+            turn_ends_s = time.monotonic() + _TURN_S
+            while self._serve_round() and time.monotonic() < turn_ends_s:
+                continue
+
+    def _serve_round(self) -> bool:
+        """Tell of everything that is ready now; returns whether there was anything, or will be."""
+        channels = self._channels
+        events = self._epoll.poll(0, _EVENTS_MAX)
+        for fd, what in events:
+            channel = channels.get(fd)
+            if channel is None:  # closed a moment ago, in this very round; or the alarm
+                if fd == self._alarm:
+                    with suppress(BlockingIOError):
+                        os.eventfd_read(fd)
+                continue
+            if what & _ENDED:
+                channel.ended = True
+                channel.hung |= bool(what & _HUNG)
+            if channel.handler is not None:
+                channel.handler(what)
+        soon = self._soon
+        for _ in range(len(soon)):  # what is added meanwhile has its turn in the next round
+            soon.popleft()()
+        return bool(events or soon)

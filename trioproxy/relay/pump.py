@@ -1,0 +1,440 @@
+"""TCP at full speed: all relays of the process, served at the edges of readiness by the engine. No task, no waiting.
+
+    an edge -> recv into one buffer for all -> send            small messages
+            -> splice into a pipe -> splice out of it          bulk: once a read fills the buffer, until reads get small
+
+At most one buffer (64 KiB) or one pipe for each direction is held for a reader that is slow, and while it is, nothing
+is read for it. What one relay does in one turn is bounded; with more to do it queues up behind the others.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from trioproxy.accounting import Flow, Termination
+from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.policy import Permit
+from trioproxy.relay.pipes import PIPE_BYTES, Pipe, PipePool
+
+__all__ = ["Pump"]
+
+_BUFFER_BYTES: Final = 65_536  # as the reference: larger reads gain nothing on loopback
+_TURN_READS: Final = 4  # small reads of one direction in one turn
+_SMALL_BYTES: Final = 16_384  # below that a copy is cheaper than the two calls of splice
+_SMALL_READS: Final = 4  # so many in a row end the bulk
+_SWEEP_S: Final = 1.0  # how often relays are looked through for those that are idle; exact to that
+_SWEPT_AT_ONCE: Final = 2_000  # before others get their turn: 0.5 ms
+
+# Used between a receive and a send only, so that all relays share it.
+_buffer: Final = bytearray(_BUFFER_BYTES)
+_view: Final = memoryview(_buffer)
+
+_IN_OR_END: Final = 0x01 | 0x08 | 0x10  # EPOLLIN, EPOLLERR, EPOLLHUP
+_OUT: Final = 0x04
+_ERROR: Final = 0x08
+
+
+class _Way:
+    """One direction of a relay."""
+
+    __slots__ = (
+        "_channel",
+        "_pending",
+        "_pipe",
+        "_piped",
+        "_relay",
+        "_sink",
+        "_small_reads",
+        "_source",
+        "bulk",
+        "carried",
+        "ended",
+        "queued",
+        "readable",
+        "sink_reset",
+        "source_closed",
+        "source_reset",
+    )
+
+    def __init__(
+        self, relay: "_Relay", source: Channel, sink: Channel, names: tuple[Termination, Termination, Termination]
+    ) -> None:
+        self._relay = relay
+        self._channel = source
+        self._source = source.sock
+        self._sink = sink.sock
+        self.source_closed, self.source_reset, self.sink_reset = names
+        self._pending = b""  # read, and not taken by the sink yet
+        self._pipe: Pipe | None = None
+        self._piped = 0  # the same, in the pipe
+        self._small_reads = 0
+        self.bulk = False
+        self.carried = 0  # bytes that the kernel has taken for the sink
+        self.readable = True  # there may be something; what came before the relay began told its edge to somebody else
+        self.ended = False
+        self.queued = False  # it had more to do than fits into a turn
+
+    @property
+    def waits_for_sink(self) -> bool:
+        """Whether something is held because the sink takes no more."""
+        return bool(self._pending or self._piped)
+
+    def begin(self, data: bytes, *, ended: bool) -> None:
+        """What was read before the relay began goes first."""
+        self._pending = data
+        if ended and not data:
+            self._end()
+        else:
+            self.ended = False
+            self.turn()
+
+    def turn(self) -> None:
+        """Carry what can be carried now, within the budget."""
+        self.queued = False
+        relay = self._relay
+        for _ in range(_TURN_READS):
+            if relay.over or self.ended:
+                return
+            try:
+                if not self._flush():
+                    return
+            except OSError:
+                relay.reset(self.sink_reset)
+                return
+            if not self.readable:
+                return
+            if self.bulk:
+                self._splice()
+                break  # a pipe full is a turn
+            self._copy()
+        if self.readable and not (relay.over or self.ended or self.waits_for_sink):
+            self.queued = True
+            relay.pump.engine.call_soon(self.turn)
+
+    def source_failed(self) -> bool:
+        """Whether the source was reset, or is gone for another reason."""
+        return self._source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+
+    def drop(self) -> None:
+        """The relay is over: what is still held is for nobody."""
+        self._pending = b""
+        if self._pipe is not None:
+            self._relay.pump.pipes.give_back(self._pipe, empty=not self._piped)
+            self._pipe = None
+        self._piped = 0
+
+    def _flush(self) -> bool:
+        """Send what is held; whether all of it went."""
+        if self._pending:
+            try:
+                sent = self._sink.send(self._pending)
+            except BlockingIOError:
+                return False
+            self._moved(sent)
+            self._pending = self._pending[sent:]
+            return not self._pending
+        return self._flush_pipe() if self._piped else True
+
+    def _flush_pipe(self) -> bool:
+        pipe = self._pipe
+        assert pipe is not None  # noqa: S101 - for the type checker: something is in it
+        try:
+            sent = os.splice(pipe.read_end, self._sink.fileno(), self._piped, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            return False
+        self._moved(sent)
+        self._piped -= sent
+        if self._piped:
+            return False
+        self._relay.pump.pipes.give_back(pipe, empty=True)
+        self._pipe = None
+        return True
+
+    def _copy(self) -> None:
+        try:
+            count = self._source.recv_into(_buffer)
+        except BlockingIOError:
+            self.readable = False
+            return
+        except OSError:
+            self._relay.reset(self.source_reset)
+            return
+        if not count:
+            self._end()
+            return
+        try:
+            sent = self._sink.send(_view[:count])
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._relay.reset(self.sink_reset)
+            return
+        self._moved(sent)
+        if sent < count:
+            self._pending = bytes(_view[sent:count])
+        if count == _BUFFER_BYTES:
+            self.bulk = True
+        elif not self._channel.ended:
+            self.readable = False  # there is nothing more now, and the next edge will come
+
+    def _splice(self) -> None:
+        pipe = self._relay.pump.pipes.take()
+        if pipe is None:
+            self._copy()
+            return
+        self._pipe = pipe
+        try:
+            count = os.splice(self._source.fileno(), pipe.write_end, PIPE_BYTES, flags=os.SPLICE_F_NONBLOCK)
+        except BlockingIOError:
+            self.readable = False
+            count = -1
+        except OSError:
+            self._relay.reset(self.source_reset)
+            return
+        if count > 0:
+            self._piped = count
+            self._judge_size(count)
+            try:
+                self._flush_pipe()
+            except OSError:
+                self._relay.reset(self.sink_reset)
+            return
+        self._relay.pump.pipes.give_back(pipe, empty=True)
+        self._pipe = None
+        if count == 0:
+            self._end()
+
+    def _judge_size(self, count: int) -> None:
+        self._small_reads = self._small_reads + 1 if count < _SMALL_BYTES else 0
+        if self._small_reads >= _SMALL_READS:
+            self.bulk, self._small_reads = False, 0
+
+    def _moved(self, count: int) -> None:
+        self.carried += count
+        self._relay.moved = True
+
+    def _end(self) -> None:
+        self.ended = True
+        self._relay.way_ended(self, self._sink)
+
+
+class _Relay:
+    """One flow: two sockets, two ways."""
+
+    __slots__ = (
+        "_client",
+        "_fiber",
+        "_first_end",
+        "_flow",
+        "_limits_s",
+        "_settle",
+        "_target",
+        "_waited_for",
+        "ending",
+        "moved",
+        "over",
+        "pump",
+        "quiet_since_s",
+        "to_client",
+        "to_target",
+    )
+
+    def __init__(  # noqa: PLR0913 - a flow, its fiber, two sockets and two facts about them
+        self,
+        pump: "Pump",
+        fiber: Fiber,
+        flow: Flow,
+        client: Channel,
+        target: Channel,
+        *,
+        limits_s: tuple[float, float],
+        settle: Callable[[socket.socket], None],
+    ) -> None:
+        self.pump = pump
+        self._fiber = fiber
+        self._flow = flow
+        self._client = client
+        self._target = target
+        self._limits_s = limits_s
+        self._first_end: Termination | None = None
+        self._settle: Callable[[socket.socket], None] | None = settle
+        self._waited_for = False
+        self.ending: Termination | None = None
+        self.over = False
+        self.moved = False
+        self.quiet_since_s = trio.current_time()
+        self.to_target = _Way(
+            self,
+            client,
+            target,
+            (Termination.CLIENT_CLOSED, Termination.CLIENT_RESET, Termination.TARGET_RESET),
+        )
+        self.to_client = _Way(
+            self,
+            target,
+            client,
+            (Termination.TARGET_CLOSED, Termination.TARGET_RESET, Termination.CLIENT_RESET),
+        )
+
+    def begin(self, early_data: bytes, *, client_ended: bool) -> None:
+        """Carry what is there already, and everything from now on."""
+        self._client.handler = self._on_client
+        self._target.handler = self._on_target
+        self.to_target.begin(early_data, ended=client_ended)
+        if not self.over:
+            self.to_client.turn()
+
+    def way_ended(self, way: _Way, sink: socket.socket) -> None:
+        """A way has carried the last byte of its source."""
+        if self._first_end is None:
+            self._first_end = way.source_closed
+            self.quiet_since_s, self.moved = trio.current_time(), False
+            try:
+                sink.shutdown(socket.SHUT_WR)
+            except OSError:
+                self.reset(way.sink_reset)
+        else:  # closing both sockets says the same, and is done at once
+            self._finish(self._first_end)
+
+    def reset(self, termination: Termination) -> None:
+        """One side is gone."""
+        self._finish(termination)
+
+    async def until_over(self) -> Termination:
+        """Wait for the end."""
+        if not self.over:
+            self._waited_for = True
+            await self._fiber.parked()
+        assert self.ending is not None  # noqa: S101 - for the type checker: nothing else resumes the fiber
+        return self.ending
+
+    def stop(self) -> None:
+        """Carry nothing any more; the meter holds what was."""
+        if self.over:
+            return
+        self.over = True
+        self._client.handler = self._target.handler = None
+        self.read_meter()
+        self.to_target.drop()
+        self.to_client.drop()
+
+    def read_meter(self) -> None:
+        """Let the flow know what was carried."""
+        self._flow.bytes_to_target = self.to_target.carried
+        self._flow.bytes_to_client = self.to_client.carried
+
+    def look(self, now_s: float) -> None:
+        """Once in a while: has it been idle for too long?"""
+        if self._settle is not None:
+            self._settle(self._target.sock)
+            self._settle = None
+        if self.moved:
+            self.moved = False
+            self.quiet_since_s = now_s
+            self.read_meter()
+        elif now_s - self.quiet_since_s >= self._limits_s[self._first_end is not None]:
+            self._finish(Termination.IDLE)
+
+    def _finish(self, termination: Termination) -> None:
+        if self.over:
+            return
+        self.stop()
+        self.ending = termination
+        if self._waited_for:
+            self._fiber.resume()
+
+    def _on_client(self, events: int) -> None:
+        self._on_events(events, self.to_target, self.to_client)
+
+    def _on_target(self, events: int) -> None:
+        self._on_events(events, self.to_client, self.to_target)
+
+    def _on_events(self, events: int, out_of: _Way, into: _Way) -> None:
+        """Something happened at a socket: the source of one way, and the sink of the other."""
+        if events & _IN_OR_END:
+            out_of.readable = True
+            if events & _ERROR and out_of.waits_for_sink and out_of.source_failed():
+                # Nobody reads it, so nobody would learn of its end; and what is held will never be complete.
+                self.reset(out_of.source_reset)
+                return
+            if not out_of.queued:
+                out_of.turn()
+        if events & _OUT and into.waits_for_sink and not self.over and not into.queued:
+            into.turn()
+
+
+class Pump:
+    """All relays of one engine.
+
+    Args:
+        engine: tells of the edges.
+        pipes_max: pipes open at the same time.
+
+    Attributes:
+        pipes: for bulk.
+    """
+
+    def __init__(self, engine: Engine, *, pipes_max: int) -> None:
+        self.engine = engine
+        self.pipes = PipePool(pipes_max)
+        self._relays: dict[_Relay, None] = {}
+        self._sweep_s = _SWEEP_S
+
+    async def relay(  # noqa: PLR0913 - as `relay_streams`, and the fiber that waits
+        self,
+        fiber: Fiber,
+        flow: Flow,
+        permit: Permit,
+        client: Channel,
+        target: Channel,
+        *,
+        early_data: bytes,
+        client_ended: bool,
+        idle_s: float,
+        half_closed_s: float,
+        settle: Callable[[socket.socket], None],
+    ) -> Termination:
+        """Carry bytes both ways until both directions have ended; everything else as `relay_streams`.
+
+        Args:
+            fiber: that calls, and waits.
+            flow: its meter is moved: at least once a second, and exact at the end.
+            permit: what allows it; kept in the record.
+            client: the client's socket.
+            target: the target's socket.
+            early_data: what the client sent behind its request and was read already.
+            client_ended: the client's end of input was seen already.
+            idle_s: without a byte in either direction for so long the relay ends.
+            half_closed_s: the same once one direction has ended.
+            settle: called with the target's socket once the relay has lasted a moment: short ones need not pay for it.
+
+        **Cancellation**: stops at once; what was carried is counted, what is still held is lost, and no descriptor is
+        kept. Both sockets must be reset.
+        """
+        flow.verdict = permit
+        self._sweep_s = min(self._sweep_s, idle_s / 10, half_closed_s / 10)
+        relay = _Relay(self, fiber, flow, client, target, limits_s=(idle_s, half_closed_s), settle=settle)
+        self._relays[relay] = None
+        try:
+            relay.begin(early_data, client_ended=client_ended)
+            return await relay.until_over()
+        finally:
+            del self._relays[relay]
+            relay.stop()
+
+    async def run(self) -> None:
+        """Look for idle relays, for ever."""
+        try:
+            while True:
+                await trio.sleep(self._sweep_s)
+                now_s = trio.current_time()
+                for count, relay in enumerate(list(self._relays), start=1):
+                    if not relay.over:
+                        relay.look(now_s)
+                    if count % _SWEPT_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
+        finally:
+            self.pipes.close()
