@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import trio
 
+from auth.throttle import source_key
 from trioproxy.accounting import Termination
 from trioproxy.engine import Channel, Engine, Fiber
 from trioproxy.policy import IPAddress, canonical_address
@@ -65,9 +66,10 @@ class Client:
         host: its address as the kernel writes it.
         address: the same, canonical.
         port: its TCP port.
+        source: what it counts as where limits are for each source.
     """
 
-    __slots__ = ("_connection", "_counters", "address", "channel", "fiber", "host", "port")
+    __slots__ = ("_connection", "_counters", "address", "channel", "fiber", "host", "port", "source")
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class Client:
         self.fiber: Fiber = engine.fiber()
         self.host, self.port = came_from
         self.address = address_of(self.host)
+        self.source = source_key(self.address)
         self._counters = counters
         self._connection = ServerConnection(tolerate_reserved=tolerate_reserved)
 

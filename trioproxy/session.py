@@ -14,7 +14,6 @@ import attrs
 import trio
 
 from auth import Identity
-from auth.throttle import source_key
 from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
 from trioproxy.client import Client, Ended, address_of, reset_on_close
@@ -180,7 +179,7 @@ class Session:
             self._ended(self)
 
     async def _part(self, answer: bytes) -> None:
-        source = source_key(self._client.address)
+        source = self._client.source
         may_stay = self._services.partings.enter(source)
         try:
             wait_s = CLOSE_WAIT_S if may_stay else HURRIED_WAIT_S
@@ -373,7 +372,7 @@ class Session:
     def _leave_handshake(self) -> None:
         if self.in_handshake:
             self.in_handshake = False
-            self._services.handshakes.leave(source_key(self._client.address))
+            self._services.handshakes.leave(self._client.source)
 
     def _answer_when_ended(self) -> bytes:
         """What forbids the request may come while it is being connected: then the client is still owed a reply."""

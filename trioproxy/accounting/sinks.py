@@ -1,8 +1,8 @@
 """Where lines go: one thread for each file, so that a full disk or a stalled pipe never stops the event loop."""
 
 import os
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
@@ -11,6 +11,7 @@ __all__ = ["LineSink", "NullSink", "Sink"]
 
 QUEUE_MAX = 10_000  # lines waiting for the disk: some 5 MB; what comes on top is dropped and counted
 BATCH_MAX = 500  # lines in one write
+BATCH_S = 0.05  # how long the first line of a batch waits for others: waking a thread costs more than a session's line
 
 
 class Sink(Protocol):
@@ -71,7 +72,10 @@ class LineSink:
         self._close_descriptor = close_descriptor
         self._descriptor = open_descriptor()
         self._torn = False  # the last write stopped inside a line
-        self._lines: queue.Queue[bytes | None] = queue.Queue(queue_max)
+        self._lines: deque[bytes] = deque()
+        self._queue_max = queue_max
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
         self._reopen = threading.Event()
         self._thread = threading.Thread(target=self._run, name="line-sink", daemon=True)
         self._thread.start()
@@ -88,10 +92,12 @@ class LineSink:
 
     def write(self, line: bytes) -> None:
         """Take one line without its end."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= self._queue_max:
             self.dropped += 1
+            return
+        self._lines.append(line)
+        if not self._wanted.is_set():
+            self._wanted.set()
 
     def reopen(self) -> None:
         """Let the thread open the file anew before its next line."""
@@ -99,35 +105,25 @@ class LineSink:
 
     def close(self) -> None:
         """Write what is waiting and end the thread."""
-        try:
-            self._lines.put(None, timeout=self.CLOSE_WAIT_S)
-        except queue.Full:  # the disk does not answer; the thread is a daemon and dies with the process
-            self.dropped += self._lines.qsize()
-            return
+        self._closing.set()
+        self._wanted.set()
         self._thread.join(self.CLOSE_WAIT_S)
+        if self._thread.is_alive():  # the disk does not answer; the thread is a daemon and dies with the process
+            self.dropped += len(self._lines)
 
     def _run(self) -> None:
-        while True:
-            batch = self._next_batch()
-            lines = [line for line in batch if line is not None]
+        closing = False
+        while not closing:
+            self._wanted.wait()
+            closing = self._closing.wait(BATCH_S)
+            self._wanted.clear()  # before the lines are taken: what is added from here on sets it again
             if self._reopen.is_set():
                 self._reopen.clear()
                 self._open_again()
-            if lines:
-                self._write_batch(lines)
-            if None in batch:
-                break
+            while self._lines:
+                self._write_batch([self._lines.popleft() for _ in range(min(BATCH_MAX, len(self._lines)))])
         if self._close_descriptor:
             os.close(self._descriptor)
-
-    def _next_batch(self) -> list[bytes | None]:
-        batch = [self._lines.get()]
-        while batch[-1] is not None and len(batch) < BATCH_MAX:
-            try:
-                batch.append(self._lines.get_nowait())
-            except queue.Empty:
-                break
-        return batch
 
     def _write_batch(self, lines: list[bytes]) -> None:
         rest = memoryview((b"\n" if self._torn else b"") + b"\n".join(lines) + b"\n")

@@ -4,6 +4,7 @@ The names are those of the file, the docstrings become the reference in the docu
 beside it. Nothing here reads a file; `trioproxy.config.load` does.
 """
 
+import functools
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Final, Literal, TypeAlias
@@ -317,8 +318,11 @@ class Config:
 
     def membership(self, tenant: str) -> Membership | None:
         """Who of a tenant may use the proxy; None if there is no such tenant."""
-        found = self.tenants().get(tenant)
-        return found.membership() if found else None
+        return self._memberships.get(tenant)
+
+    @functools.cached_property
+    def _memberships(self) -> dict[str, Membership]:
+        return {name: tenant.membership() for name, tenant in self.tenants().items()}
 
     def local_backends(self) -> frozenset[str]:
         """The names of the backends whose users are the store's."""

@@ -1,5 +1,6 @@
 """The ends of many waits. Those of equal length end in the order in which they began: a queue for each length."""
 
+import time
 from collections.abc import Callable
 
 import trio
@@ -20,7 +21,7 @@ class Timers:
 
     def begin(self, length_s: float, key: object, when_over: Callable[[], None]) -> None:
         """Call `when_over` in `length_s` seconds, unless `end` is called before."""
-        self._queues.setdefault(length_s, {})[key] = (trio.current_time() + length_s, when_over)
+        self._queues.setdefault(length_s, {})[key] = (time.monotonic() + length_s, when_over)
 
     def end(self, length_s: float, key: object) -> None:
         """The wait is over, or was over."""
@@ -32,7 +33,7 @@ class Timers:
         """Call back, for ever."""
         while True:
             await trio.sleep(TICK_S)
-            now_s = trio.current_time()
+            now_s = time.monotonic()
             for queue in list(self._queues.values()):
                 self._call_due(queue, now_s)
             self._queues = {length_s: queue for length_s, queue in self._queues.items() if queue}

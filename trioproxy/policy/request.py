@@ -20,6 +20,8 @@ class RuleProtocol(enum.Enum):
     UDP = "udp"
     BIND = "bind"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is Python code, and each verdict needs it
+
 
 @attrs.frozen
 class AccessRequest:

@@ -16,6 +16,8 @@ Octets: TypeAlias = bytes | bytearray | memoryview
 
 _NAME_LENGTH_MAX = 255  # what one length octet can say
 _PORT_LENGTH = 2
+_PORT_MAX = 0xFFFF
+_TYPES = {int(kind): kind for kind in AddressType}
 
 
 class AddressFault(enum.Enum):
@@ -42,11 +44,6 @@ class AddressError(ProtocolError):
         return f"{self.fault.value} (0x{self.octet:02x})"
 
 
-def _check_host(_instance: object, _attribute: object, host: Host) -> None:
-    if isinstance(host, bytes) and not 1 <= len(host) <= _NAME_LENGTH_MAX:
-        raise ValueError(f"a name has 1 to {_NAME_LENGTH_MAX} octets, not {len(host)}")
-
-
 @attrs.frozen
 class Address:
     """A host and a port as they stand in a message; nothing has been resolved or judged.
@@ -58,8 +55,19 @@ class Address:
 
     ZERO: ClassVar["Address"]  # 0.0.0.0:0, "no address"
 
-    host: Host = attrs.field(validator=_check_host)
-    port: int = attrs.field(validator=attrs.validators.in_(range(0x10000)))
+    host: Host
+    port: int
+
+    def __attrs_post_init__(self) -> None:
+        """Check both in one go: two are made for each session.
+
+        Raises:
+            ValueError: a name is empty or too long, or there is no such port.
+        """
+        if not 0 <= self.port <= _PORT_MAX:
+            raise ValueError(f"a port is 0 to {_PORT_MAX}, not {self.port}")
+        if isinstance(self.host, bytes) and not 1 <= len(self.host) <= _NAME_LENGTH_MAX:
+            raise ValueError(f"a name has 1 to {_NAME_LENGTH_MAX} octets, not {len(self.host)}")
 
     def encode(self) -> bytes:
         """ATYP, ADDR and PORT."""
@@ -92,10 +100,9 @@ def decode_address_untrusted(octets: Octets, offset: int = 0) -> tuple[Address, 
     """
     if len(octets) <= offset:
         return None
-    try:
-        kind = AddressType(octets[offset])
-    except ValueError:
-        raise AddressError(AddressFault.UNKNOWN_TYPE, octets[offset]) from None
+    kind = _TYPES.get(octets[offset])
+    if kind is None:
+        raise AddressError(AddressFault.UNKNOWN_TYPE, octets[offset])
     start = offset + 1
     match kind:
         case AddressType.IPV4:

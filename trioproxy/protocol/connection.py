@@ -67,6 +67,8 @@ class State(enum.Enum):
     OPEN = "the relay"
     CLOSED = "nothing: close the connection"
 
+    __hash__ = object.__hash__  # there is one of each; Enum's own is Python code, and the table is asked ten times
+
 
 class Step(enum.Enum):
     """What leads from one state to the next."""
@@ -83,6 +85,8 @@ class Step(enum.Enum):
     SUCCEEDED = "success reply sent"
     FAILED = "failure reply sent"
     VIOLATED = "the client broke the protocol"
+
+    __hash__ = object.__hash__  # as above
 
 
 TRANSITIONS: Mapping[tuple[State, Step], State] = MappingProxyType(

@@ -46,7 +46,7 @@ _VIOLATIONS = {
     AddressFault.EMPTY_NAME: Violation.EMPTY_NAME,
 }
 
-_COMMANDS = frozenset(Command)
+_COMMANDS = {int(command): command for command in Command}
 
 
 @attrs.frozen
@@ -186,7 +186,7 @@ class Request:
         if decoded is None:
             return None
         address, end = decoded
-        command = Command(octets[1])
+        command = _COMMANDS[octets[1]]
         # BIND and UDP ASSOCIATE may say "unknown yet" with port 0; nobody can connect to it.
         if address.port == 0 and command is Command.CONNECT:
             raise RemoteProtocolError(Violation.PORT_ZERO)

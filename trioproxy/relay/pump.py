@@ -9,6 +9,7 @@ is read for it. What one relay does in one turn is bounded; with more to do it q
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -265,7 +266,7 @@ class _Relay:
         self.ending: Termination | None = None
         self.over = False
         self.moved = False
-        self.quiet_since_s = trio.current_time()
+        self.quiet_since_s = time.monotonic()
         self.to_target = _Way(
             self,
             client,
@@ -291,7 +292,7 @@ class _Relay:
         """A way has carried the last byte of its source."""
         if self._first_end is None:
             self._first_end = way.source_closed
-            self.quiet_since_s, self.moved = trio.current_time(), False
+            self.quiet_since_s, self.moved = time.monotonic(), False
             try:
                 sink.shutdown(socket.SHUT_WR)
             except OSError:
@@ -430,7 +431,7 @@ class Pump:
         try:
             while True:
                 await trio.sleep(self._sweep_s)
-                now_s = trio.current_time()
+                now_s = time.monotonic()
                 for count, relay in enumerate(list(self._relays), start=1):
                     if not relay.over:
                         relay.look(now_s)
