@@ -14,7 +14,8 @@ from auth import Identity
 from tests.targets import black_hole
 from tests.wires import open_descriptors
 from trioproxy.dial import REPLIES, DialError, KeepAlive, dial, dial_first, reply_for
-from trioproxy.engine import Cut, Engine
+from trioproxy.engine.epoll import EpollEngine
+from trioproxy.engine.fiber import Cut
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
 from trioproxy.protocol import Reply
 
@@ -40,7 +41,7 @@ async def connect_on_fiber(permit: Permit, timeout_s: float = 20, descriptors_ma
     outcomes: list[socket.socket | DialError] = []
     done = trio.Event()
     async with trio.open_nursery() as nursery:
-        engine = Engine()
+        engine = EpollEngine()
         await nursery.start(engine.run)
         fiber = engine.fiber()
 

@@ -12,6 +12,8 @@ from tests.targets import free_port, looking_up
 from tests.wires import Ending, dialled
 from trioproxy.config import PortRange, SocketAddress
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
 TARGET = "127.0.0.7"  # where the expected target connects from
 

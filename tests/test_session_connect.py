@@ -19,6 +19,8 @@ from tests.wires import Ending, open_descriptors
 from trioproxy.config import SocketAddress
 from trioproxy.policy import IPAddress
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
 ON_V6: dict[str, object] = {"address": SocketAddress(IPv6Address("::1"), 0)}
 

@@ -13,6 +13,8 @@ from tests.targets import Origin
 from tests.wires import Ending
 from trioproxy.config import Tenant
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 NONE, GSSAPI, LOGIN, PRIVATE, NOTHING = 0x00, 0x01, 0x02, 0x80, 0xFF
 OFFERS = [offer for size in range(1, 5) for offer in combinations((NONE, GSSAPI, LOGIN, PRIVATE), size)]
 TENANTS = MappingProxyType(

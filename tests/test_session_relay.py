@@ -16,6 +16,8 @@ from tests.targets import Origin
 from tests.wires import Ending, Wire
 from trioproxy.policy import Permit
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 MIB = 1_048_576
 
 

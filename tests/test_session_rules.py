@@ -21,6 +21,8 @@ from trioproxy.dial import dial, dial_first
 from trioproxy.engine import Channel, Engine, Fiber
 from trioproxy.policy import Permit, Scope, parse_rule
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
 HOLDS_WITHIN_S = 1.0  # issue item 6
 

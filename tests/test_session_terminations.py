@@ -13,6 +13,8 @@ from tests.wires import dialled
 from trioproxy.accounting import Termination
 from trioproxy.policy import IPAddress
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 
 async def ask(running: Running, command: int, host: str | bytes, port: int) -> None:
     """A request that fails."""

@@ -11,6 +11,8 @@ from tests.targets import free_port
 from tests.wires import UdpSocket
 from trioproxy.config import PortRange
 
+pytestmark = pytest.mark.usefixtures("either_engine")
+
 FAILURE = b"\0\1" + bytes(6)  # what follows VER and REP in every failure
 
 

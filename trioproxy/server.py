@@ -1,7 +1,7 @@
 """The process: listeners, one task for each client, the watch over the store, reload and drain.
 
 trio.run
-+- background: engine, pump, resolver, store watcher, look-ups of users in directories
++- background: engine, relays, resolver, store watcher, look-ups of users in directories
 |  +- accepting: one task per listening socket (left first on shutdown)
 
 Sessions are fibers of the engine; what one of them has done in a task is a child of the engine's.
@@ -26,13 +26,12 @@ from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, address_of
 from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
 from trioproxy.dial import KeepAlive
-from trioproxy.engine import Engine
 from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
 from trioproxy.policy import Floor, IPAddress
-from trioproxy.relay import Pump
+from trioproxy.relay import make_engine
 from trioproxy.resolve import Lookup, Resolver, system_lookup
 from trioproxy.revalidate import Revalidator
 from trioproxy.rulebook import Rulebook
@@ -45,7 +44,6 @@ __all__ = ["Server", "StartError"]
 T = TypeVar("T")
 
 REVALIDATE_S = 30.0  # how late the end of an account may be noticed in running sessions
-PIPES_MAX = 256  # each holds up to 1 MiB for a slow reader and takes two descriptors of the reserve
 PARTINGS_MAX = 64  # refused clients of one source that may take a second to read why
 
 
@@ -129,7 +127,7 @@ class Server:
         async with trio.open_nursery() as background:
             self._provide(background, authenticator)
             await background.start(self.services.engine.run)
-            background.start_soon(self.services.pump.run)
+            background.start_soon(self.services.relays.run)
             background.start_soon(self._watch_store)
             background.start_soon(Revalidator(self.services, self._sessions.values).run)
             try:
@@ -164,10 +162,10 @@ class Server:
     def _provide(self, background: trio.Nursery, authenticator: Authenticator) -> None:
         config, limits = self.config, self.config.limits
         occupancy = partial(Occupancy, counters=self.counters)
-        engine = Engine()
+        engine, relays = make_engine()
         self.services = Services(
             engine=engine,
-            pump=Pump(engine, pipes_max=PIPES_MAX),
+            relays=relays,
             limits=limits,
             realms=config.realms(),
             authenticator=authenticator,

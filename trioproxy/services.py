@@ -10,7 +10,7 @@ from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits
 from trioproxy.engine import Engine
 from trioproxy.limits import Occupancy
-from trioproxy.relay import Pump, RelayPorts
+from trioproxy.relay import RelayPorts, Relays
 from trioproxy.resolve import Resolver
 from trioproxy.rulebook import Rulebook
 
@@ -24,13 +24,13 @@ class Services:
     Attributes:
         limits: of the configuration in force.
         engine: on which sessions run.
-        pump: relays TCP.
+        relays: for TCP.
         realms: which tenant a realm of a login name selects.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
 
     engine: Engine
-    pump: Pump
+    relays: Relays
     limits: Limits
     realms: Mapping[str, str]
     authenticator: Authenticator

@@ -271,7 +271,7 @@ class Session:
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
         limits = self._services.limits
-        return await self._services.pump.relay(
+        return await self._services.relays.relay(
             self._fiber,
             self.flow,
             permit,

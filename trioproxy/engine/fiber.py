@@ -1,4 +1,4 @@
-"""Fibers: coroutines that wait for sockets without being tasks.
+"""Fibers of the epoll engine: coroutines that wait for sockets without being tasks.
 
 A task costs Trio 15 to 20 microseconds to begin and end, and 4 to 5 each time it waits: as much as everything that we
 do for a session. Most sessions only ever wait for their two sockets, so they are coroutines which the engine resumes;
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from trioproxy.engine.channel import Channel
+from trioproxy.engine.portable import Fiber
 
 if TYPE_CHECKING:
-    from trioproxy.engine.engine import Engine
+    from trioproxy.engine.epoll import EpollEngine
 
-__all__ = ["Cut", "Fiber"]
+__all__ = ["Cut", "EpollFiber"]
 
 T = TypeVar("T")
 
 
 class Cut(BaseException):
-    """The fiber was cancelled. Like `trio.Cancelled` it is nobody's to catch but that of `Fiber.until_cancelled`."""
+    """The fiber was cancelled. Like `trio.Cancelled` it is for `EpollFiber.until_cancelled` to catch."""
 
 
 @types.coroutine
@@ -30,16 +31,16 @@ def _parked() -> Generator[None, Any, Any]:
     return (yield)
 
 
-class Fiber:
-    """One coroutine under the engine. Its methods that are coroutines are for itself, the others for everybody."""
+class EpollFiber(Fiber):
+    """One coroutine under the engine; see `Fiber`. What it waits for calls it back."""
 
-    __slots__ = ("_coroutine", "_cut", "_engine", "_thrown", "_waiting", "_work_scope")
+    __slots__ = ("_coroutine", "_waiting", "_work_scope")
 
-    def __init__(self, engine: "Engine") -> None:
-        self._engine = engine
+    _engine: "EpollEngine"
+
+    def __init__(self, engine: "EpollEngine") -> None:
+        super().__init__(engine)
         self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._cut = False  # cancelled, and does not know it yet
-        self._thrown: BaseException | None = None  # what its next step begins with
         self._waiting = False  # for a channel, or parked
         self._work_scope: trio.CancelScope | None = None
 
@@ -96,7 +97,7 @@ class Fiber:
 
     @types.coroutine
     def readable(self, channel: Channel) -> Generator[None, None, None]:
-        """Wait until there may be something to read, or to be told of an error. May return without reason.
+        """As `Fiber.readable`.
 
         Raises:
             Cut: the fiber was cancelled.

@@ -16,7 +16,9 @@ from typing import Final
 import trio
 
 from trioproxy.accounting import Flow, Termination
-from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.engine import Channel, Fiber
+from trioproxy.engine.epoll import EpollEngine
+from trioproxy.engine.fiber import EpollFiber
 from trioproxy.policy import Permit
 from trioproxy.relay.pipes import PIPE_BYTES, Pipe, PipePool
 
@@ -246,7 +248,7 @@ class _Relay:
     def __init__(  # noqa: PLR0913 - a flow, its fiber, two sockets and two facts about them
         self,
         pump: "Pump",
-        fiber: Fiber,
+        fiber: EpollFiber,
         flow: Flow,
         client: Channel,
         target: Channel,
@@ -378,7 +380,7 @@ class Pump:
         pipes: for bulk.
     """
 
-    def __init__(self, engine: Engine, *, pipes_max: int) -> None:
+    def __init__(self, engine: EpollEngine, *, pipes_max: int) -> None:
         self.engine = engine
         self.pipes = PipePool(pipes_max)
         self._relays: dict[_Relay, None] = {}
@@ -415,6 +417,7 @@ class Pump:
         **Cancellation**: stops at once; what was carried is counted, what is still held is lost, and no descriptor is
         kept. Both sockets must be reset.
         """
+        assert isinstance(fiber, EpollFiber)  # noqa: S101 - of the engine that this was made with
         flow.verdict = permit
         self._sweep_s = min(self._sweep_s, idle_s / 10, half_closed_s / 10)
         relay = _Relay(self, fiber, flow, client, target, limits_s=(idle_s, half_closed_s), settle=settle)

@@ -16,10 +16,10 @@ from typing import Final
 import trio
 
 from trioproxy.engine.channel import Channel
-from trioproxy.engine.fiber import Fiber
-from trioproxy.engine.timers import Timers
+from trioproxy.engine.fiber import EpollFiber
+from trioproxy.engine.portable import Engine
 
-__all__ = ["Engine"]
+__all__ = ["EpollEngine"]
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
@@ -28,49 +28,33 @@ _EVENTS_MAX: Final = 256  # in one round; more wait for the next, nothing is los
 _TURN_S: Final = 0.002  # after so long the tasks of Trio get their turn: logins, look-ups, datagrams
 
 
-class Engine:
+class EpollEngine(Engine):
     """Owns the registrations and the fibers of one Trio loop.
 
     Attributes:
-        timers: limits of time for what waits here.
-        nursery: in which fibers have work done, see `Fiber.in_task`.
         fibers: those that have not ended.
         closing: nothing may wait here any more.
     """
 
-    nursery: trio.Nursery
-
     def __init__(self) -> None:
-        self.timers = Timers()
-        self.fibers: set[Fiber] = set()
+        super().__init__()
+        self.fibers: set[EpollFiber] = set()
         self.closing = False
         self._epoll = select.epoll()
-        self._channels: dict[int, Channel] = {}
         self._soon: deque[Callable[[], None]] = deque()
         self._asleep = False
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, select.EPOLLIN)
 
-    def fiber(self) -> Fiber:
+    def fiber(self) -> EpollFiber:
         """A new one, to be started."""
-        return Fiber(self)
+        return EpollFiber(self)
 
     def open(self, sock: socket.socket) -> Channel:
         """Register a non-blocking socket."""
-        channel = Channel(sock)
-        self._epoll.register(channel.fd, _REGISTERED)
-        self._channels[channel.fd] = channel
+        channel = super().open(sock)
+        self._epoll.register(channel.fd, _REGISTERED)  # the kernel drops it when the socket is closed
         return channel
-
-    def forget(self, channel: Channel) -> None:
-        """The socket is about to be closed; the kernel drops the registration with it."""
-        channel.handler = None
-        if self._channels.get(channel.fd) is channel:
-            del self._channels[channel.fd]
-
-    def channels(self) -> list[Channel]:
-        """Those that are registered now."""
-        return list(self._channels.values())
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next round: from whatever task, and what takes long comes in pieces."""
