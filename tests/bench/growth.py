@@ -7,6 +7,7 @@ import attrs
 
 from tests.bench.load import Figures, LoadError
 from tests.bench.measures import Holding, Lab, held, idle_sessions_max, warm
+from tests.bench.processes import memory_kib
 from tests.bench.runner import Progress
 from tests.bench.servers import RULES, SERVERS, Full, Server
 
@@ -58,11 +59,14 @@ class Growth:
 def _sessions(lab: Lab, name: str, count: int) -> Figures:
     with SERVERS[name]() as server:
         warm(lab, server)
+        pid = server.pid
+        assert pid is not None
 
         def during(holding: Holding) -> Figures:
             trips = lab.run(server, "rtt", "-c 32 -s 64")
             new = lab.run(server, "connrate", "-c 50")
             return {
+                "memory_mib": memory_kib(pid) / 1024,
                 "kib_each": holding.kib_each,
                 "round_trips": trips["rate"],
                 "new_sessions": new["rate"],
@@ -113,7 +117,7 @@ GROWTHS: Final[Mapping[str, Growth]] = {
             _sessions,
             ("full",),
             (
-                Panel("kib_each", "KiB each"),
+                Panel("memory_mib", "MiB of the whole process"),
                 Panel("round_trips", "round trips/s of 32 others"),
                 Panel("new_sessions", "new sessions/s beside them"),
             ),

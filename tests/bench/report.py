@@ -8,7 +8,7 @@ from tests.bench.results import Results
 from tests.bench.servers import SERVERS, configurations
 from tests.bench.targets import TARGETS, Outcome, judge, median_of
 
-__all__ = ["computed", "growth_table", "number", "page", "servers_table", "targets_table"]
+__all__ = ["computed", "growth_table", "number", "page", "servers_table", "shown", "targets_table"]
 
 
 def number(figure: float | None) -> str:
@@ -70,11 +70,12 @@ def servers_table(results: Results) -> str:
     for key, title in (("bulk1", "1 stream"), ("down16", "16 streams down"), ("up16", "16 streams up")):
         lines.append((f"Processor seconds per GB, {title}", key, "cpu_s_per_gb"))
     lines.append(("Fairness of 16 streams down", "down16", "fairness"))
-    rows = [[title, *(number(_shown(results, key, name, figure)) for name in names)] for title, key, figure in lines]
+    rows = [[title, *(number(shown(results, key, name, figure)) for name in names)] for title, key, figure in lines]
     return table(head, [row for row in rows if any(cell != "-" for cell in row[1:])])
 
 
-def _shown(results: Results, key: str, name: str, figure: str) -> float | None:
+def shown(results: Results, key: str, name: str, figure: str) -> float | None:
+    """The median to show; None: there is none, or it means nothing."""
     if figure == "cpu_s_per_gb" and name == "straight":
         return None  # it has no process
     return median_of(results.rounds, key, name, figure)

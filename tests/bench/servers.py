@@ -165,10 +165,10 @@ class Anonymous(Bare):
 
 
 class Full(Bare):
-    """trioproxy as it is meant: login, some dozens of rules, records."""
+    """trioproxy as it is meant to be run: login, some dozens of rules, records."""
 
     key = "full"
-    label = "trioproxy, login+rules+records"
+    label = "trioproxy, full"
     listener = ""
     records = ""
     rules = RULES

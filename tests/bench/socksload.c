@@ -330,7 +330,10 @@ static void bulk(void) {
     struct epoll_event evs[256];
     uint64_t total = 0, warm = 0; double start = now(), t = start, ws = 0; int lost = 0;
     while ((t = now()) < start + T + .5 && !stopped) {
-        if (!ws && t > start + .5) ws = t, warm = total;
+        if (!ws && t > start + .5) { /* from here on it counts */
+            ws = t, warm = total;
+            for (int i = 0; i < C; i++) cs[i].bytes = 0;
+        }
         int n = epoll_wait(ep, evs, 256, 200);
         for (int i = 0; i < n; i++) {
             struct conn *c = evs[i].data.ptr;
