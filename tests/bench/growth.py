@@ -9,7 +9,7 @@ from tests.bench.load import Figures, LoadError
 from tests.bench.measures import Holding, Lab, held, idle_sessions_max, warm
 from tests.bench.processes import memory_kib
 from tests.bench.runner import Progress
-from tests.bench.servers import RULES, SERVERS, Full, Server
+from tests.bench.servers import RULES, SERVERS, Full, Server, ServerError
 
 __all__ = ["GROWTHS", "Growth", "Panel", "estimate_s", "run_growths"]
 
@@ -164,6 +164,6 @@ def run_growths(lab: Lab, growths: Sequence[Growth], servers: Sequence[str], pro
                 progress.step(f"{growth.title}: {point:,}: {SERVERS[name].label}", growth.point_s(lab))
                 try:
                     found.setdefault(name, {})[point] = growth.run(lab, name, point)
-                except LoadError as error:
+                except (LoadError, ServerError) as error:
                     progress.note(f"    no figure: {error}")
     return grown

@@ -74,7 +74,11 @@ _PANELS: Final[Sequence[_Bars]] = (
 
 
 def _bars(results: Results) -> Any:
-    panels = [panel for panel in _PANELS if any(panel.measure in found for found in results.rounds)]
+    panels = [
+        panel
+        for panel in _PANELS
+        if any(shown(results, panel.measure, name, panel.figure) is not None for name in SERVERS)
+    ]
     rows = -(-len(panels) // _COLUMNS)
     figure, axes = plt.subplots(rows, _COLUMNS, figsize=(14, 3.0 * rows), layout="constrained", squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):

@@ -10,7 +10,7 @@ import attrs
 
 from tests.bench.load import LoadError
 from tests.bench.measures import Lab, Measure
-from tests.bench.servers import SERVERS, Server
+from tests.bench.servers import SERVERS, Server, ServerError
 
 __all__ = ["Progress", "Step", "plan", "run_rounds"]
 
@@ -96,7 +96,7 @@ def run_rounds(lab: Lab, steps: Sequence[Step], progress: Progress) -> list[Foun
                 progress.step(what, step.estimate_s(lab))
                 try:
                     figures = fleet.run(lab, step)
-                except LoadError as error:
+                except (LoadError, ServerError) as error:
                     progress.note(f"    no figure: {error}")
                     continue
                 if figures.get("lost"):

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -21,7 +21,7 @@ from tests.system.waiting import until
 from trioproxy.policy import Scope, parse_rule
 from trioproxy.store import Store
 
-__all__ = ["CLIENTS", "CROWD", "OURS", "SERVERS", "Server", "configurations"]
+__all__ = ["CLIENTS", "CROWD", "OURS", "SERVERS", "Server", "ServerError", "configurations"]
 
 CROWD: Final = 200  # users crowd0, crowd1 ..., who log in all at once
 
@@ -58,6 +58,10 @@ RULES: Final[Mapping[str, Iterable[str]]] = {
     ],
 }
 OPEN: Final[Mapping[str, Iterable[str]]] = {"global": ["any:*(*)->*(*)"]}
+
+
+class ServerError(Exception):
+    """A server did not start."""
 
 
 class Server(ABC):
@@ -184,7 +188,7 @@ class Peer(Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._stack = ExitStack()
 
     @classmethod
     @abstractmethod
@@ -192,24 +196,33 @@ class Peer(Server):
         """What starts it, in the foreground; files it needs go into the folder."""
 
     def __enter__(self) -> Self:
-        port = free_port()
-        self._folder = tempfile.TemporaryDirectory(prefix="trioproxy-bench-")
-        null = subprocess.DEVNULL
-        command = self.command(port, Path(self._folder.name))
-        self._process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
-        self.port, self.pid = port, self._process.pid
-        try:
-            until(f"{self.label} on port {port}", lambda: listens(port))
-        except BaseException:
-            self.__exit__()
-            raise
+        with self._stack as stack:
+            port = free_port()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trioproxy-bench-")))
+            process = stack.enter_context(_running(self.command(port, folder)))
+            until(f"{self.label} on port {port}", lambda: _has_come_up(process, port))
+            self.port, self.pid = port, process.pid
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # a group of its own: it and its children
-            self._process.wait()
-        self._folder.cleanup()
+        self._stack.close()
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process group of its own, ended with the block: the program and its children."""
+    null = subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(command, stdin=null, stdout=null, stderr=null, start_new_session=True)
+    except FileNotFoundError as exc:
+        raise ServerError(f"{command[0]} is not installed") from exc
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # it has ended already
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 class Dante(Peer):
@@ -285,12 +298,18 @@ class Pproxy(Peer):
     @classmethod
     def version(cls) -> str:
         """Of the package."""
-        return metadata.version("pproxy")
+        return f"{metadata.version('pproxy')}, uvloop {metadata.version('uvloop')}"
+
+
+def _has_come_up(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    if process.poll() is not None:
+        raise ServerError(f"{process.args!r}: exit code {process.returncode}")
+    return listens(port)
 
 
 def _debian(package: str) -> str:
     query = ["dpkg-query", "--show", "--showformat=${Version}", package]
-    return subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "not installed"
 
 
 _PEERS: Final = (Dante, DanteForEachProcessor, Microsocks, Pproxy)
@@ -308,4 +327,5 @@ def configurations() -> Mapping[str, str]:
             peer.label: " ".join(peer.command(1080, folder)).replace(name, "FOLDER").replace(sys.executable, "python")
             for peer in _PEERS
         }
-    return {"trioproxy": Full.config(), "danted.conf": Dante.config(1080), **commands}
+    rules = "\n".join(f"{scope}: {rule}" for scope in RULES for rule in RULES[scope])
+    return {"trioproxy": Full.config(), "rules of trioproxy": rules, "danted.conf": Dante.config(1080), **commands}

@@ -20,7 +20,7 @@ from tests.bench.measures import MEASURES, Lab
 from tests.bench.processes import cpu_s, family, memory_kib
 from tests.bench.results import Results
 from tests.bench.runner import Progress, plan, run_rounds
-from tests.bench.servers import SERVERS, Bare, configurations
+from tests.bench.servers import SERVERS, Bare, Microsocks, configurations
 from tests.bench.targets import TARGETS, Target, judge, median_of
 from tests.system.waiting import until
 
@@ -244,6 +244,17 @@ def test_a_server_that_refuses_is_named(lab: Lab) -> None:
     """The command and what it said; the run goes on without that figure."""
     with Bare() as server, pytest.raises(LoadError, match=r"rtt .*: exit code 1: handshake refused"):
         lab.run(server, "rtt", f"-c 1 -u nobody:wrong -x 127.0.0.1:{server.port}")
+
+
+def test_a_server_that_does_not_start_leaves_a_gap(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on without it, and says so."""
+    monkeypatch.setattr(Microsocks, "command", lambda *_: ["false"])
+    steps = list(plan([MEASURES["rtt"]], ["straight", "microsocks"], 1))
+    [found] = run_rounds(lab, steps, Progress(1.0))
+    assert list(found["rtt"]) == ["straight"]
+    assert "no figure: ['false']: exit code 1" in capsys.readouterr().err
 
 
 def test_the_family_of_a_process_has_its_children() -> None:
