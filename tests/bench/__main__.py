@@ -37,7 +37,8 @@ MARKS: Final = ("<!-- measured: begin -->\n", "<!-- measured: end -->\n")
 def main() -> None:
     """Run what was asked for."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with its block
+    for number in (signal.SIGINT, signal.SIGTERM):  # every server ends with its block
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
     results = Results.load(options.again) if options.again else _measure(options)

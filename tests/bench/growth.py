@@ -141,6 +141,7 @@ GROWTHS: Final[Mapping[str, Growth]] = {
             ("straight", "full", "dante", "microsocks"),
             (Panel("gbit_s", "Gbit/s in all"), Panel("fairness", "slowest / fastest stream")),
             parts=1.0,
+            extra_s=3.0,
         ),
     )
 }

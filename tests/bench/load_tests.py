@@ -155,7 +155,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each case lasts (default: 60)")
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE", help=f"{', '.join(CASES)}")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server ends with its block
+    for number in (signal.SIGINT, signal.SIGTERM):  # every server ends with its block
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         load = Load.build(Path(folder))
