@@ -59,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each measure is repeated (default: 5)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each part lasts (default: 2)")
-    parser.add_argument("--quick", action="store_true", help="shorter waits too, where nothing is loaded")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long each part lasts (default: 1.5)")
+    parser.add_argument("--quick", action="store_true", help="shorter waits and fewer points, too")
     keys = [*MEASURES, *GROWTHS]
     parser.add_argument("--only", nargs="+", choices=keys, default=keys, metavar="MEASURE", help=", ".join(keys))
     names = list(SERVERS)
