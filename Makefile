@@ -1,11 +1,13 @@
 # What a developer types. `make` alone lists it. Environments are made when they are needed and kept: `.venv` runs the
-# proxy, `.venv-test` holds the built wheel and what tests it, `.venv-dev` holds the tools that look at the source.
+# proxy, `.venv-test` holds the built wheel and what tests it, `.venv-dev` holds the tools that look at the source,
+# `.venv-bench` what is measured beside it and what draws the figures.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
-.PHONY: help run test soak check fuzz bench docs wheel format clean debian-packages environment-run environment-test environment-dev node-packages
+.PHONY: help run test soak check fuzz bench bench-quick bench-policy load docs wheel format clean debian-packages node-packages
+.PHONY: environment-run environment-test environment-dev environment-bench bench-packages
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
@@ -17,6 +19,7 @@ TARGETS ?= $(filter-out run __init__,$(basename $(notdir $(wildcard fuzz/*.py)))
 RUN := .venv/bin
 TEST := .venv-test/bin
 DEV := .venv-dev/bin
+BENCH := .venv-bench/bin
 # The tests run where no `trioproxy` and no `auth` can be imported but those of the wheel.
 STAGE := build/test
 STAGED := .ci tests fuzz docs pyproject.toml Makefile README.md CHANGELOG.md SECURITY.md LICENSE
@@ -66,7 +69,16 @@ fuzz: environment-dev ## run each fuzz target: make fuzz SECONDS=600 TARGETS="ru
 	@mkdir -p build/fuzz
 	printf '%s\n' $(TARGETS) | xargs -P $(JOBS) -I{} .ci/fuzz-target {} $(SECONDS) $(DEV)/python build/fuzz
 
-bench: environment-dev ## measure: how long a verdict takes
+bench: bench-packages environment-bench ## compare with Dante, microsocks and pproxy: 15 minutes; make bench ARGS="--help"
+	@exec $(BENCH)/python -m tests.bench $(ARGS)
+
+bench-quick: bench-packages environment-bench ## the same once, with short runs: rough figures within 3 minutes
+	@exec $(BENCH)/python -m tests.bench --rounds 1 --seconds 0.7 --quick $(ARGS)
+
+load: bench-packages environment-bench ## 1,000 new sessions a second, and 9,000 idle ones, for a minute each
+	@exec $(BENCH)/python -m tests.bench.load_tests $(ARGS)
+
+bench-policy: environment-dev ## measure how long a verdict takes
 	@PYTHONPATH=. $(DEV)/python -m tests.bench_policy $(ARGS)
 
 docs: environment-dev ## build docs/_build/html; a warning is an error
@@ -79,10 +91,13 @@ wheel: environment-dev ## build dist/*.whl
 	ls dist/*.whl
 
 debian-packages: ## what the system tests need: installed as root, otherwise named
-	@.ci/debian-packages
+	@.ci/debian-packages tests/system/debian-packages.txt
+
+bench-packages: ## what the comparison measures and needs: installed as root, otherwise named
+	@.ci/debian-packages tests/bench/debian-packages.txt
 
 clean: ## remove environments and everything built; keeps your users and rules
-	@rm -rf .venv .venv-test .venv-dev build dist docs/_build tests/system/node/node_modules .coverage* crash-* \
+	@rm -rf .venv .venv-test .venv-dev .venv-bench build dist docs/_build tests/system/node/node_modules .coverage* crash-* \
 	    .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -91,6 +106,9 @@ environment-run:
 
 environment-dev:
 	@$(PYTHON) .ci/environment.py .venv-dev --group check --group docs --group fuzz --group test
+
+environment-bench:
+	@$(PYTHON) .ci/environment.py .venv-bench --group bench
 
 # The wheel is installed anew each time, over its dependencies and the tools that stay.
 environment-test: wheel
