@@ -20,9 +20,9 @@ from trioproxy.relay.mmsg import MESSAGES_MAX, SOL_UDP, UDP_GRO, UDP_SEGMENT, Me
 
 __all__ = ["BatchSocket", "DatagramSocket", "Run", "SingleSocket", "SocketAddress", "datagram_socket"]
 
-# What arrives while other tasks have their turn, some ms, has to wait here: 1 MiB (of which the kernel makes 2, and of a
-# datagram of 1,200 octets 2,304) are 9 ms of 100,000 such datagrams/s, the usual 208 KiB are 1 ms. The memory is taken
-# only while something waits; net.core.rmem_max bounds it for each socket, net.ipv4.udp_mem for all together.
+# What arrives while other tasks have their turn, some ms, has to wait here. The kernel doubles the number, and takes
+# 2,304 octets of it for a datagram of 1,200: 1 MiB is 9 ms of 100,000 such datagrams/s, the usual 208 KiB are 1 ms. The
+# memory is taken only while something waits; net.core.rmem_max bounds it for each socket, net.ipv4.udp_mem for all.
 RECEIVE_BUFFER_BYTES: Final = 1 << 20
 SEGMENTS_MAX: Final = 64  # UDP_MAX_SEGMENTS of the kernel
 SEGMENTED_BYTES_MAX: Final = 65_507  # what fits in a datagram over IPv4; for what is cut the same limit holds
@@ -101,6 +101,7 @@ class BatchSocket:
 
     def __init__(self, sock: socket.socket, calls: MessageCalls) -> None:
         self.sock = sock
+        self._family = sock.family
         self._calls = calls
         # Nothing may be cut for these receivers that is longer: no room on the way (MTU), or a device that cannot.
         self._whole_above: dict[SocketAddress, int] = {}
@@ -118,7 +119,7 @@ class BatchSocket:
         parts: list[tuple[Run, list[bytes]]] = []  # for each message
         for run in runs:
             try:
-                name = _name_of(self.sock.family, run.receiver)
+                name = _name_of(self._family, run.receiver)
             except OSError:
                 _send_singly(self.sock, run, run.payloads)  # says what is wrong with it
                 continue
@@ -134,15 +135,18 @@ class BatchSocket:
         """What can go as one message each: datagrams of equal size, of which the last may be shorter but not empty."""
         payloads, extra = run.payloads, len(run.header)
         longest = self._whole_above.get(run.receiver, self._segment_max)
-        sizes = [len(payload) + extra for payload in payloads]
+        sizes = list(map(len, payloads))
         first, count = 0, len(sizes)
+        all_alike = sizes.count(sizes[0]) == count  # as a rule; quicker than to look at each
         while first < count:
             size, end = sizes[first], first + 1
-            if 0 < size <= longest:
-                limit = min(count, first + min(SEGMENTS_MAX, SEGMENTED_BYTES_MAX // size))
+            if 0 < size + extra <= longest:
+                limit = min(count, first + min(SEGMENTS_MAX, SEGMENTED_BYTES_MAX // (size + extra)))
+                if all_alike:
+                    end = limit
                 while end < limit and sizes[end] == size:
                     end += 1
-                if end < limit and 0 < sizes[end] < size:
+                if end < limit and sizes[end] < size and sizes[end] + extra > 0:
                     end += 1
             yield payloads[first:end]
             first = end

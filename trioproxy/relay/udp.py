@@ -149,10 +149,9 @@ class Association:
         self._waiting: dict[Address, list[bytes]] = {}
         self._to_targets: _Posted = []  # both are empty whenever other tasks have their turn
         self._to_client: _Posted = []
-        self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._now_s = 0.0  # when the last datagrams came
-        self._relayed = False  # whether one of them went on
+        self._relayed_s = 0.0  # when the last of those came that went on
         self._budget = 0
         self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
         self._new_left = NEW_AT_ONCE
@@ -163,12 +162,14 @@ class Association:
 
         **Cancellation**: datagrams not handled yet are lost, as datagrams may be.
         """
-        with self._scope:
-            self._now_s = trio.current_time()
-            self._scope.deadline = self._now_s + self._settings.idle_s
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._receive, self._client_side, self._from_client)
-                self._nursery.start_soon(self._receive, self._target_side, self._from_target)
+        idle_s, self._relayed_s = self._settings.idle_s, trio.current_time()
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._receive, self._client_side, self._from_client)
+            self._nursery.start_soon(self._receive, self._target_side, self._from_target)
+            # To move a deadline with each batch would cost more than to look again when it has come.
+            while (left_s := self._relayed_s + idle_s - trio.current_time()) > 0:  # noqa: ASYNC110 - for time itself
+                await trio.sleep(left_s)
+            self._nursery.cancel_scope.cancel()
         return Termination.IDLE
 
     def judge_again(self) -> Iterator[None]:
@@ -196,9 +197,7 @@ class Association:
             if count % CLOSED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _receive(
-        self, side: DatagramSocket, handle: Callable[[SocketAddress, list[bytes]], Awaitable[None]]
-    ) -> None:
+    async def _receive(self, side: DatagramSocket, handle: Callable[[SocketAddress, list[bytes]], list[bytes]]) -> None:
         while True:
             await trio.lowlevel.wait_readable(side.sock)
             self._begin_turn()
@@ -212,39 +211,35 @@ class Association:
                 count = 0
                 for sender, packets in groups:
                     count += len(packets)
-                    await handle(sender, packets)
+                    left = handle(sender, packets)
+                    while left:
+                        self._send_all()
+                        await trio.lowlevel.checkpoint()
+                        self._begin_turn()
+                        left = handle(sender, left)
                 self._send_all()
                 self._budget -= count
                 if count < side.batch_max:
                     break
-            self._end_turn()
 
     def _begin_turn(self) -> None:
         self._now_s = trio.current_time()
         self._budget = BATCH_COST
 
-    def _end_turn(self) -> None:
-        """Leave nothing unsent when others have their turn: they may change rules, or forget destinations."""
-        self._send_all()
-        if self._relayed:  # what is dropped keeps no association alive
-            self._relayed = False
-            self._scope.deadline = self._now_s + self._settings.idle_s
-
     # ---- from the client to its targets
 
-    async def _from_client(self, sender: SocketAddress, packets: list[bytes]) -> None:
+    def _from_client(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
+        """Handle what the client sent; returns what is left when the budget is used up."""
         if sender[0] != self._client[0] or (self._locked and sender != self._client):
             self._drop_all("stranger", packets)
-            return
+            return []
         header, run = b"", None
-        for packet in packets:
+        for index, packet in enumerate(packets):
             if run is not None and packet.startswith(header):  # so it is the same header, which says where it ends
                 run.append(packet[len(header) :])
                 continue
             if self._budget <= 0:
-                self._end_turn()
-                await trio.lowlevel.checkpoint()
-                self._begin_turn()
+                return packets[index:]
             header = header_untrusted(packet)
             destination = self._destinations.get(header)
             if destination is None:
@@ -253,6 +248,7 @@ class Association:
             else:
                 self._heard_from(sender)
                 run = self._run_to(destination, packet[len(header) :])
+        return []
 
     def _run_to(self, destination: _Destination, data: bytes) -> list[bytes] | None:
         """Begin a run of datagrams to one destination; None if it is not permitted any more."""
@@ -388,7 +384,7 @@ class Association:
 
     # ---- from a target to the client
 
-    async def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> None:
+    def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
         destination = self._contacted.get(sender)
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
             self._drop_all("stranger_target", packets)
@@ -396,6 +392,7 @@ class Association:
             self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
             self._drop_all("denied", packets)
+        return []
 
     # ---- out
 
@@ -417,7 +414,7 @@ class Association:
             for _, code in run.unsent:
                 self._drop(busy if code == errno.EAGAIN else "oversize" if code == errno.EMSGSIZE else "send_failed")
             if len(run.unsent) < len(run.payloads):
-                self._relayed = True
+                self._relayed_s = self._now_s  # what is dropped keeps no association alive
                 yield destination, sum(map(len, run.payloads)) - sum(size for size, _ in run.unsent)
         posted.clear()
 
