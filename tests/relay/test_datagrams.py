@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioproxy.relay import datagrams, mmsg
+from trioproxy.relay import datagrams, mmsg, open_target_side
 from trioproxy.relay.datagrams import BatchSocket, DatagramSocket, Run, SingleSocket, SocketAddress, datagram_socket
-from trioproxy.relay.udp import open_target_side
 
 Kind: TypeAlias = Callable[[socket.socket], DatagramSocket]
 

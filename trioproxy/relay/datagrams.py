@@ -16,9 +16,19 @@ from typing import Final, Protocol, TypeAlias
 
 import attrs
 
+from trioproxy.policy import IPAddress
 from trioproxy.relay.mmsg import MESSAGES_MAX, SOL_UDP, UDP_GRO, UDP_SEGMENT, Message, MessageCalls, message_calls
 
-__all__ = ["BatchSocket", "DatagramSocket", "Run", "SingleSocket", "SocketAddress", "datagram_socket"]
+__all__ = [
+    "BatchSocket",
+    "DatagramSocket",
+    "Run",
+    "SingleSocket",
+    "SocketAddress",
+    "datagram_socket",
+    "open_target_side",
+    "socket_address",
+]
 
 # What arrives while other tasks have their turn, some ms, has to wait here. The kernel doubles the number, and takes
 # 2,304 octets of it for a datagram of 1,200: 1 MiB is 9 ms of 100,000 such datagrams/s, the usual 208 KiB are 1 ms. The
@@ -167,6 +177,37 @@ def datagram_socket(sock: socket.socket) -> DatagramSocket:
     """The best that this system has for a bound, non-blocking socket."""
     calls = message_calls(sock.family)
     return SingleSocket(sock) if calls is None else BatchSocket(sock, calls)
+
+
+def open_target_side() -> socket.socket:
+    """The socket towards targets: both families in one, or IPv4 alone on a machine without IPv6.
+
+    Raises:
+        OSError: no socket can be had.
+    """
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as exc:
+        if exc.errno != errno.EAFNOSUPPORT:
+            raise
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock.bind(("0.0.0.0", 0))
+        return sock
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(("::", 0))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def socket_address(family: int, address: IPAddress, port: int) -> SocketAddress | None:
+    """As a socket of this family says it of a sender; None if it cannot send there."""
+    if family == socket.AF_INET6:
+        packed = address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed  # noqa: PLR2004 - IP version
+        return socket.inet_ntop(socket.AF_INET6, packed), port
+    return (str(address), port) if address.version == 4 else None  # noqa: PLR2004 - the IP version
 
 
 def _enlarge(sock: socket.socket) -> None:

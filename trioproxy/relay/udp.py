@@ -24,9 +24,9 @@ from trioproxy.protocol import (
     encode_header,
     header_untrusted,
 )
-from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket
+from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
 
-__all__ = ["Association", "AssociationSettings", "open_target_side"]
+__all__ = ["Association", "AssociationSettings"]
 
 BATCH_COST = 256  # what is handled in one go before other tasks get their turn: a datagram costs 1, up to 4 us ...
 NEW_COST = 64  # ... and one to a new destination so much more
@@ -75,35 +75,12 @@ class _Destination:
 _Posted: TypeAlias = list[tuple[_Destination, Run]]
 
 
-def open_target_side() -> socket.socket:
-    """The socket towards targets: both families in one, or IPv4 alone on a machine without IPv6.
-
-    Raises:
-        OSError: no socket can be had.
-    """
-    try:
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    except OSError as exc:
-        if exc.errno != errno.EAFNOSUPPORT:
-            raise
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        sock.bind(("0.0.0.0", 0))
-        return sock
-    try:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("::", 0))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
 class Association:
     """Relays the datagrams of one client while its TCP connection lives.
 
     Args:
         client_side: bound where the client sends to; owned from now on.
-        target_side: see `open_target_side`; owned from now on.
+        target_side: see `trioproxy.relay.open_target_side`; owned from now on.
         client_host: the client's address as the kernel writes it.
         client_port: the port it said it will send from, or 0.
         settings: see there.
@@ -330,7 +307,7 @@ class Association:
             return
         for address in addresses:
             verdict = self._judge(name, address, asked.port, self._client[1])
-            sockaddr = self._sockaddr(address, asked.port)
+            sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
             if isinstance(verdict, Permit) and sockaddr is not None:
                 destination = self._remember(asked, name, address, sockaddr, verdict)
                 self._to_targets.append((destination, Run(sockaddr, b"", waiting)))
@@ -350,18 +327,12 @@ class Association:
         if destination.rules == self._rules:
             return True
         destination.rules = self._rules
+        self._budget -= NEW_COST
         port = destination.sockaddr[1]
         if isinstance(self._judge(destination.name, destination.address, port, self._client[1]), Permit):
             return True
         self._forget(destination, Termination.REVOKED)
         return False
-
-    def _sockaddr(self, address: IPAddress, port: int) -> SocketAddress | None:
-        """As the kernel will write it in answers, so that it can be looked up without parsing."""
-        if self._target_side.sock.family == socket.AF_INET6:
-            packed = address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed  # noqa: PLR2004 - IP version
-            return socket.inet_ntop(socket.AF_INET6, packed), port
-        return (str(address), port) if address.version == 4 else None  # noqa: PLR2004 - the IP version
 
     def _remember(
         self, asked: Address, name: str | None, address: IPAddress, sockaddr: SocketAddress, permit: Permit
