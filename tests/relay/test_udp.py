@@ -127,11 +127,13 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
             wrap=kind,
         )
         running = Relayed(association, client, client_side.getsockname(), others, set(), [], drops, ended)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(association.relay)
-            yield running
-            nursery.cancel_scope.cancel()
-        await association.close(Termination.CLIENT_CLOSED)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(association.relay)
+                yield running
+                nursery.cancel_scope.cancel()
+        finally:
+            await association.close(Termination.CLIENT_CLOSED)
 
 
 # ---- both kinds do the same
@@ -250,6 +252,35 @@ async def test_many_new_destinations_let_others_have_their_turn(kind: Kind) -> N
         # Four of them use a turn up; it may be the last one of one round and the first one of the next.
         assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= 8
         assert sum(len(waiting(target)) for target in running.targets) == 60
+
+
+@KINDS
+async def test_what_waits_for_a_turn_keeps_its_order(kind: Kind) -> None:
+    """Law 9: answers wake the association while a batch of the client's waits; what comes behind that stays behind."""
+    async with relayed(kind, targets=30) as running:
+        for number, port in enumerate(running.ports):
+            running.send(running.ports[0], b"%d" % number)
+            running.send(port, b"new")
+        answered = list[bytes]()
+        for number in range(30, 60):
+            await trio.lowlevel.checkpoint()
+            running.send(running.ports[0], b"%d" % number)
+            for target in running.targets[1:]:
+                try:
+                    packet, relay = target.recvfrom(65_535)
+                except BlockingIOError:
+                    continue
+                target.sendto(packet, relay)
+            answered += waiting(running.client)
+        received = list[bytes]()
+
+        def all_received() -> bool:
+            received.extend(waiting(running.targets[0]))
+            return len(received) == 61
+
+        await settle(all_received)
+        received.remove(b"new")
+        assert received == [b"%d" % number for number in range(60)]
 
 
 @KINDS

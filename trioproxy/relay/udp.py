@@ -14,6 +14,7 @@ import attrs
 import trio
 
 from trioproxy.accounting import Flow, Termination
+from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
 from trioproxy.protocol import (
     Address,
@@ -73,6 +74,8 @@ class _Destination:
 
 
 _Posted: TypeAlias = list[tuple[_Destination, Run]]
+_Handle: TypeAlias = Callable[[SocketAddress, list[bytes]], list[bytes]]  # returns what is left for another turn
+_Way: TypeAlias = tuple[DatagramSocket, _Handle]
 
 
 class Association:
@@ -130,9 +133,9 @@ class Association:
         self._now_s = 0.0  # when the last datagrams came
         self._relayed_s = 0.0  # when the last of those came that went on
         self._budget = 0
+        self._from_client_paused = False
         self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
-        self._new_left = NEW_AT_ONCE
-        self._new_s = 0.0
+        self._new = Pace(NEW_AT_ONCE, NEW_PER_S)
 
     async def relay(self) -> Termination:
         """Relay until nothing has moved for `idle_s`.
@@ -141,8 +144,9 @@ class Association:
         """
         idle_s, self._relayed_s = self._settings.idle_s, trio.current_time()
         async with trio.open_nursery() as self._nursery:
-            self._nursery.start_soon(self._receive, self._client_side, self._from_client)
-            self._nursery.start_soon(self._receive, self._target_side, self._from_target)
+            outwards, back = (self._client_side, self._from_client), (self._target_side, self._from_target)
+            self._nursery.start_soon(self._receive, outwards, back)
+            self._nursery.start_soon(self._receive, back, outwards)
             # To move a deadline with each batch would cost more than to look again when it has come.
             while (left_s := self._relayed_s + idle_s - trio.current_time()) > 0:  # noqa: ASYNC110 - for time itself
                 await trio.sleep(left_s)
@@ -174,30 +178,43 @@ class Association:
             if count % CLOSED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _receive(self, side: DatagramSocket, handle: Callable[[SocketAddress, list[bytes]], list[bytes]]) -> None:
+    async def _receive(self, mine: _Way, other: _Way) -> None:
+        side, _ = mine
         while True:
             await trio.lowlevel.wait_readable(side.sock)
             self._begin_turn()
-            while self._budget > 0:
-                try:
-                    groups = side.receive()
-                except OSError:  # an ICMP error for something sent earlier; the socket is fine
-                    self._budget -= 1
-                    self._drop("receive_failed")
-                    continue
-                count = 0
-                for sender, packets in groups:
-                    count += len(packets)
-                    left = handle(sender, packets)
-                    while left:
-                        self._send_all()
-                        await trio.lowlevel.checkpoint()
-                        self._begin_turn()
-                        left = handle(sender, left)
-                self._send_all()
-                self._budget -= count
-                if count < side.batch_max:
-                    break
+            # Both ways each time: an answer is often there already, and to look costs 2 us, to be woken for it some 20.
+            for way in (mine, other):  # its own first, so that neither way can use up the turns of the other
+                if way[0] is self._target_side or not self._from_client_paused:
+                    await self._take(*way)
+
+    async def _take(self, side: DatagramSocket, handle: _Handle) -> None:
+        while self._budget > 0:
+            try:
+                groups = side.receive()
+            except OSError:  # an ICMP error for something sent earlier; the socket is fine
+                self._budget -= 1
+                self._drop("receive_failed")
+                continue
+            count = 0
+            for sender, packets in groups:
+                count += len(packets)
+                left = handle(sender, packets)
+                while left:
+                    await self._pause()
+                    left = handle(sender, left)
+            self._send_all()
+            self._budget -= count
+            if count < side.batch_max:
+                break
+
+    async def _pause(self) -> None:
+        """Let others have their turn in the middle of what the client sent, which keeps its order."""
+        self._send_all()
+        self._from_client_paused = True
+        await trio.lowlevel.checkpoint()
+        self._from_client_paused = False
+        self._begin_turn()
 
     def _begin_turn(self) -> None:
         self._now_s = trio.current_time()
@@ -302,7 +319,7 @@ class Association:
 
     def _open(self, asked: Address, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
         self._budget -= NEW_COST
-        if not self._may_be_new():
+        if not self._new.take(self._now_s):  # scanning for peers is slowed down, talking to many is not
             self._drop_all("destinations_limit", waiting)
             return
         for address in addresses:
@@ -313,15 +330,6 @@ class Association:
                 self._to_targets.append((destination, Run(sockaddr, b"", waiting)))
                 return
         self._drop_all("denied", waiting)
-
-    def _may_be_new(self) -> bool:
-        """Whether there may be another destination now; scanning for peers is slowed down, talking to many is not."""
-        passed_s, self._new_s = self._now_s - self._new_s, self._now_s
-        self._new_left = min(NEW_AT_ONCE, self._new_left + passed_s * NEW_PER_S)
-        if self._new_left < 1:
-            return False
-        self._new_left -= 1
-        return True
 
     def _still_permitted(self, destination: _Destination) -> bool:
         if destination.rules == self._rules:
