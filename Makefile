@@ -48,8 +48,8 @@ coverage:
 	echo 'Protocol, policy and auth must be covered whole, lines and branches:'
 	$(TEST)/coverage report --include='$(PURE)' --fail-under=100
 
-soak: ## the same with the large numbers of the case list: 1 GiB relayed, 20,000 resets; some minutes
-	@TRIOPROXY_SOAK=1 $(MAKE) test ARGS="-o faulthandler_timeout=1800 tests/test_session_relay.py tests/test_session_connect.py"
+soak: ## the same with the large numbers of the case list: 1 GiB relayed, 20,000 resets, 500 associations; some minutes
+	@TRIOPROXY_SOAK=1 $(MAKE) test ARGS="-o faulthandler_timeout=1800 tests/test_session_relay.py tests/test_session_connect.py tests/test_session_udp_load.py"
 
 check: environment-dev wheel ## linters, formatting, types, layers, contents of the wheel
 	@failed=

@@ -3,7 +3,7 @@
 import resource
 from collections import Counter
 
-from trioproxy.limits import Occupancy, descriptors_max, raise_descriptor_limit
+from trioproxy.limits import Occupancy, Pace, descriptors_max, raise_descriptor_limit
 
 
 def test_each_key_has_its_own_places() -> None:
@@ -37,6 +37,20 @@ def test_limits_may_change_while_places_are_taken() -> None:
     assert not places.enter("a")
     places.leave("a")
     assert places.enter("a")
+
+
+def test_pace_allows_many_at_once_and_then_a_rate() -> None:
+    """Law 12: two at once, then one each half second; what was not used is kept, but never more than two."""
+    pace = Pace(at_once=2.0, per_s=2.0)
+    assert [pace.take(now_s) for now_s in (10.0, 10.0, 10.0, 10.4, 10.5, 10.6)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert [pace.take(now_s) for now_s in (99.0, 99.0, 99.0)] == [True, True, False]
 
 
 def test_descriptor_limit_is_raised_to_what_is_allowed() -> None:

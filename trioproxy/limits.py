@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable
 from typing import Protocol, TypeVar
 
-__all__ = ["Occupancy", "descriptors_max", "keep_reserve", "raise_descriptor_limit"]
+__all__ = ["Occupancy", "Pace", "descriptors_max", "keep_reserve", "raise_descriptor_limit"]
 
 S = TypeVar("S", bound="_Socket")
 
@@ -47,6 +47,24 @@ class Occupancy:
             self._taken[key] = taken
         else:
             del self._taken[key]
+
+
+class Pace:
+    """Lets many things happen at once, and later ones at a rate. Nobody waits."""
+
+    def __init__(self, at_once: float, per_s: float) -> None:
+        self._at_once = self._left = at_once
+        self._per_s = per_s
+        self._taken_s = 0.0
+
+    def take(self, now_s: float) -> bool:
+        """Whether one more may happen now; if so, it has."""
+        passed_s, self._taken_s = now_s - self._taken_s, now_s
+        self._left = min(self._at_once, self._left + passed_s * self._per_s)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 def raise_descriptor_limit() -> int:

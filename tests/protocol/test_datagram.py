@@ -19,6 +19,7 @@ from trioproxy.protocol import (
     decode_datagram_untrusted,
     encode_datagram,
     encode_header,
+    header_untrusted,
 )
 
 _TARGET = Address(IPv4Address("192.0.2.7"), 53)
@@ -53,6 +54,25 @@ def test_wire(host: Host, header: str, data: bytes) -> None:
     assert bytes.fromhex(header) == encode_header(address)
     assert packet == encode_datagram(address, data)
     assert Datagram(address, data) == decode_datagram_untrusted(packet)
+
+
+@given(_datagrams, st.data())
+def test_header_is_the_key_of_an_address(datagram: Datagram, data: st.DataObject) -> None:
+    """P5, law 2: of whole packets the header and no more; of a packet cut off in it never the header of another."""
+    header, packet = encode_header(datagram.address), encode_datagram(datagram.address, datagram.data)
+    assert header == header_untrusted(packet)
+    cut = packet[: data.draw(st.integers(0, len(header) - 1))]
+    assert cut.startswith(header_untrusted(cut))
+    assert header != header_untrusted(cut)
+
+
+@given(st.binary(max_size=30))
+def test_header_of_anything(packet: bytes) -> None:
+    """P5: no exception; whatever is taken for a header of a good packet decodes to the same address without it."""
+    header = header_untrusted(packet)
+    assert packet.startswith(header)
+    if _reason(packet) is None:
+        assert decode_datagram_untrusted(packet).address == decode_datagram_untrusted(header).address
 
 
 @given(_datagrams)

@@ -29,6 +29,7 @@ from trioproxy.protocol.datagram import (
     decode_datagram_untrusted,
     encode_datagram,
     encode_header,
+    header_untrusted,
 )
 from trioproxy.protocol.errors import ANSWERS, LocalProtocolError, ProtocolError, RemoteProtocolError, Violation
 from trioproxy.protocol.messages import (
@@ -80,4 +81,5 @@ __all__ = [
     "decode_datagram_untrusted",
     "encode_datagram",
     "encode_header",
+    "header_untrusted",
 ]

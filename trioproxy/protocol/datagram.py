@@ -7,10 +7,22 @@ import attrs
 from trioproxy.protocol.address import Address, AddressError, AddressFault, Octets, decode_address_untrusted
 from trioproxy.protocol.errors import ProtocolError
 
-__all__ = ["Datagram", "DatagramError", "DropReason", "decode_datagram_untrusted", "encode_datagram", "encode_header"]
+__all__ = [
+    "Datagram",
+    "DatagramError",
+    "DropReason",
+    "decode_datagram_untrusted",
+    "encode_datagram",
+    "encode_header",
+    "header_untrusted",
+]
 
 _PREFIX_LENGTH = 4  # RSV (2), FRAG, ATYP: less than that is no header
 _PREFIX = bytes(3)  # RSV 0000 and FRAG 00, "stands alone"
+_TYPE_AT = 3
+_IPV4_LENGTH = 10
+_IPV6_LENGTH = 22
+_NAME_REST = 7  # of a header with a name, all but the name
 
 
 class DropReason(enum.Enum):
@@ -81,6 +93,23 @@ def decode_datagram_untrusted(packet: Octets) -> Datagram:
     if address.port == 0:
         raise DatagramError(DropReason.PORT_ZERO)
     return Datagram(address, bytes(packet[end:]))
+
+
+def header_untrusted(packet: bytes) -> bytes:
+    """The octets of a packet's header, unless it is cut off or of an unknown type; nothing else is looked at.
+
+    Never raises. Packets with the same header mean the same address or have the same fault, so what was found out about
+    a header that `decode_datagram_untrusted` took need not be found out again.
+    """
+    match packet[_TYPE_AT : _TYPE_AT + 1]:
+        case b"\1":
+            return packet[:_IPV4_LENGTH]
+        case b"\4":
+            return packet[:_IPV6_LENGTH]
+        case b"\3" if len(packet) > _PREFIX_LENGTH:
+            return packet[: _NAME_REST + packet[_PREFIX_LENGTH]]
+        case _:
+            return b""
 
 
 def encode_header(address: Address) -> bytes:

@@ -14,25 +14,28 @@ import attrs
 import trio
 
 from trioproxy.accounting import Flow, Termination
+from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
-from trioproxy.protocol import Address, Command, Datagram, DatagramError, decode_datagram_untrusted, encode_header
+from trioproxy.protocol import (
+    Address,
+    Command,
+    Datagram,
+    DatagramError,
+    decode_datagram_untrusted,
+    encode_header,
+    header_untrusted,
+)
+from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
 
-__all__ = ["Association", "AssociationSettings", "open_target_side"]
+__all__ = ["Association", "AssociationSettings"]
 
-BATCH_COST = 64  # what is handled in one go before other tasks get their turn: a datagram costs 1, some 20 us ...
-NEW_COST = 16  # ... and one to a new destination so much more
+BATCH_COST = 256  # what is handled in one go before other tasks get their turn: a datagram costs 1, up to 4 us ...
+NEW_COST = 64  # ... and one to a new destination so much more
 NEW_AT_ONCE = 2_000.0  # new destinations; each leaves a record. A DHT node that starts asks some hundreds ...
 NEW_PER_S = 100.0  # ... and so many in a second from then on; whoever scans for peers wants more
 CLOSED_AT_ONCE = 100  # flows ended in one go
 WAITING_NAMES_MAX = 16  # names one association looks up at the same time
 WAITING_DATAGRAMS_MAX = 8  # kept for each of them; a client repeats what matters
-DATAGRAM_BYTES_MAX = 65_535
-
-# Used between a receive and the next one only, never across an await, so all associations can share it.
-_receive_buffer = bytearray(DATAGRAM_BYTES_MAX)
-
-_Key: TypeAlias = tuple[IPAddress | bytes, int]
-_SocketAddress: TypeAlias = tuple[str, int]
 
 
 @attrs.frozen
@@ -52,39 +55,27 @@ class AssociationSettings:
 
 @attrs.define(eq=False)
 class _Destination:
-    """One target of an association: where it is, the header of its answers, its flow."""
+    """One target of an association: where it is, its flow.
 
-    key: _Key
+    Attributes:
+        key: the header of what the client sends to it.
+        answer_header: the header of what it answers.
+        rules: by which state of the rules it was judged.
+    """
+
+    key: bytes
     name: str | None
     address: IPAddress
-    sockaddr: _SocketAddress
-    header: bytes
+    sockaddr: SocketAddress
+    answer_header: bytes
     flow: Flow
     rules: int
     sent_s: float = 0.0
 
 
-def open_target_side() -> socket.socket:
-    """The socket towards targets: both families in one, or IPv4 alone on a machine without IPv6.
-
-    Raises:
-        OSError: no socket can be had.
-    """
-    try:
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    except OSError as exc:
-        if exc.errno != errno.EAFNOSUPPORT:
-            raise
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        sock.bind(("0.0.0.0", 0))
-        return sock
-    try:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(("::", 0))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+_Posted: TypeAlias = list[tuple[_Destination, Run]]
+_Handle: TypeAlias = Callable[[SocketAddress, list[bytes]], list[bytes]]  # returns what is left for another turn
+_Way: TypeAlias = tuple[DatagramSocket, _Handle]
 
 
 class Association:
@@ -92,7 +83,7 @@ class Association:
 
     Args:
         client_side: bound where the client sends to; owned from now on.
-        target_side: see `open_target_side`; owned from now on.
+        target_side: see `trioproxy.relay.open_target_side`; owned from now on.
         client_host: the client's address as the kernel writes it.
         client_port: the port it said it will send from, or 0.
         settings: see there.
@@ -102,6 +93,7 @@ class Association:
         new_flow: a fresh flow for a destination.
         finished: called with each flow that ended, and why.
         dropped: called with the reason for each datagram that is not relayed.
+        wrap: how datagrams go through a socket.
     """
 
     def __init__(  # noqa: PLR0913 - two sockets, the client, and the five ways in which it needs the rest of the server
@@ -118,11 +110,11 @@ class Association:
         new_flow: Callable[[], Flow],
         finished: Callable[[Flow, Termination], None],
         dropped: Callable[[str], None],
+        wrap: Callable[[socket.socket], DatagramSocket] = datagram_socket,
     ) -> None:
-        self._client_side = client_side
-        self._target_side = target_side
-        self._client_host = client_host
-        self._client_port = client_port
+        self._client_side = wrap(client_side)
+        self._target_side = wrap(target_side)
+        self._client: SocketAddress = (client_host, client_port)
         self._locked = client_port != 0 and settings.port_lock == "strict"
         self._settings = settings
         self._judge = judge
@@ -131,30 +123,34 @@ class Association:
         self._new_flow = new_flow
         self._finished = finished
         self._drop = dropped
-        self._destinations: OrderedDict[_Key, _Destination] = OrderedDict()
-        self._contacted: dict[_SocketAddress, _Destination] = {}
+        self._destinations: OrderedDict[bytes, _Destination] = OrderedDict()
+        self._contacted: dict[SocketAddress, _Destination] = {}
         self._pinned: OrderedDict[str, tuple[IPAddress, ...]] = OrderedDict()
-        self._waiting: dict[_Key, list[bytes]] = {}
-        self._scope = trio.CancelScope()
+        self._waiting: dict[Address, list[bytes]] = {}
+        self._to_targets: _Posted = []  # both are empty whenever other tasks have their turn
+        self._to_client: _Posted = []
         self._nursery: trio.Nursery | None = None
         self._now_s = 0.0  # when the last datagrams came
-        self._relayed = False  # whether one of them went on
+        self._relayed_s = 0.0  # when the last of those came that went on
         self._budget = 0
+        self._from_client_paused = False
         self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
-        self._new_left = NEW_AT_ONCE
-        self._new_s = 0.0
+        self._new = Pace(NEW_AT_ONCE, NEW_PER_S)
 
     async def relay(self) -> Termination:
         """Relay until nothing has moved for `idle_s`.
 
         **Cancellation**: datagrams not handled yet are lost, as datagrams may be.
         """
-        with self._scope:
-            self._now_s = trio.current_time()
-            self._scope.deadline = self._now_s + self._settings.idle_s
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._receive, self._client_side, self._from_client)
-                self._nursery.start_soon(self._receive, self._target_side, self._from_target)
+        idle_s, self._relayed_s = self._settings.idle_s, trio.current_time()
+        async with trio.open_nursery() as self._nursery:
+            outwards, back = (self._client_side, self._from_client), (self._target_side, self._from_target)
+            self._nursery.start_soon(self._receive, outwards, back)
+            self._nursery.start_soon(self._receive, back, outwards)
+            # To move a deadline with each batch would cost more than to look again when it has come.
+            while (left_s := self._relayed_s + idle_s - trio.current_time()) > 0:  # noqa: ASYNC110 - for time itself
+                await trio.sleep(left_s)
+            self._nursery.cancel_scope.cancel()
         return Termination.IDLE
 
     def judge_again(self) -> Iterator[None]:
@@ -175,73 +171,123 @@ class Association:
 
     async def close(self, termination: Termination) -> None:
         """Close both sockets and end every flow, some at a time."""
-        self._client_side.close()
-        self._target_side.close()
+        self._client_side.sock.close()
+        self._target_side.sock.close()
         for count, destination in enumerate(list(self._destinations.values()), start=1):
             self._forget(destination, termination)
             if count % CLOSED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _receive(self, sock: socket.socket, handle: Callable[[bytes, _SocketAddress], None]) -> None:
-        view = memoryview(_receive_buffer)
+    async def _receive(self, mine: _Way, other: _Way) -> None:
+        side, _ = mine
         while True:
-            await trio.lowlevel.wait_readable(sock)
-            self._now_s = trio.current_time()
-            self._budget = BATCH_COST
-            while self._budget > 0:
+            await trio.lowlevel.wait_readable(side.sock)
+            self._begin_turn()
+            # Both ways each time: an answer is often there already, and to look costs 2 us, to be woken for it some 20.
+            for way in (mine, other):  # its own first, so that neither way can use up the turns of the other
+                if way[0] is self._target_side or not self._from_client_paused:
+                    await self._take(*way)
+
+    async def _take(self, side: DatagramSocket, handle: _Handle) -> None:
+        while self._budget > 0:
+            try:
+                groups = side.receive()
+            except OSError:  # an ICMP error for something sent earlier; the socket is fine
                 self._budget -= 1
-                try:
-                    size, sender = sock.recvfrom_into(_receive_buffer)
-                except BlockingIOError:
-                    break
-                except OSError:  # an ICMP error for something sent earlier; the socket is fine
-                    self._drop("receive_failed")
-                    continue
-                handle(bytes(view[:size]), sender[:2])
-            if self._relayed:  # what is dropped keeps no association alive
-                self._relayed = False
-                self._scope.deadline = self._now_s + self._settings.idle_s
+                self._drop("receive_failed")
+                continue
+            count = 0
+            for sender, packets in groups:
+                count += len(packets)
+                left = handle(sender, packets)
+                while left:
+                    await self._pause()
+                    left = handle(sender, left)
+            self._send_all()
+            self._budget -= count
+            if count < side.batch_max:
+                break
+
+    async def _pause(self) -> None:
+        """Let others have their turn in the middle of what the client sent, which keeps its order."""
+        self._send_all()
+        self._from_client_paused = True
+        await trio.lowlevel.checkpoint()
+        self._from_client_paused = False
+        self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._now_s = trio.current_time()
+        self._budget = BATCH_COST
 
     # ---- from the client to its targets
 
-    def _from_client(self, packet: bytes, sender: _SocketAddress) -> None:
-        if sender[0] != self._client_host or (self._locked and sender[1] != self._client_port):
-            self._drop("stranger")
-            return
+    def _from_client(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
+        """Handle what the client sent; returns what is left when the budget is used up."""
+        if sender[0] != self._client[0] or (self._locked and sender != self._client):
+            self._drop_all("stranger", packets)
+            return []
+        header, run = b"", None
+        for index, packet in enumerate(packets):
+            if run is not None and packet.startswith(header):  # so it is the same header, which says where it ends
+                run.append(packet[len(header) :])
+                continue
+            if self._budget <= 0:
+                return packets[index:]
+            header = header_untrusted(packet)
+            destination = self._destinations.get(header)
+            if destination is None:
+                run = None
+                self._not_known(packet, sender)
+            else:
+                self._heard_from(sender)
+                run = self._run_to(destination, packet[len(header) :])
+        return []
+
+    def _run_to(self, destination: _Destination, data: bytes) -> list[bytes] | None:
+        """Begin a run of datagrams to one destination; None if it is not permitted any more."""
+        if not self._still_permitted(destination):
+            self._drop("denied")
+            return None
+        self._destinations.move_to_end(destination.key)
+        payloads = [data]
+        self._to_targets.append((destination, Run(destination.sockaddr, b"", payloads)))
+        return payloads
+
+    def _not_known(self, packet: bytes, sender: SocketAddress) -> None:
         try:
             datagram = decode_datagram_untrusted(packet)
         except DatagramError as exc:
             self._drop(exc.reason.value)
             return
-        if sender[1] != self._client_port:
-            self._client_port = sender[1]
+        self._heard_from(sender)
+        self._send_all()  # room may have to be made for it
+        self._first_to(datagram)
+
+    def _heard_from(self, sender: SocketAddress) -> None:
+        """A datagram of the client's was in order."""
+        if sender != self._client:
+            self._send_all()
+            self._client = sender
             self._rules += 1  # rules may name the client's port
         self._locked = self._settings.port_lock == "strict"
-        key: _Key = (datagram.address.host, datagram.address.port)
-        destination = self._destinations.get(key)
-        if destination is None:
-            self._first_to(key, datagram)
-        elif self._still_permitted(destination):
-            self._destinations.move_to_end(key)
-            self._send(destination, datagram.data)
-        else:
-            self._drop("denied")
 
-    def _first_to(self, key: _Key, datagram: Datagram) -> None:
+    def _first_to(self, datagram: Datagram) -> None:
+        asked = datagram.address
         try:
-            host = canonical_host(datagram.address.host)
+            host = canonical_host(asked.host)
         except CanonicalError:
             self._drop("malformed_destination")
             return
         if not isinstance(host, str):
-            self._open(key, None, (host,), [datagram.data])
+            self._open(asked, None, (host,), [datagram.data])
         elif host in self._pinned:
-            self._open(key, host, self._pinned[host], [datagram.data])
-        elif key in self._waiting:
-            self._keep(self._waiting[key], datagram.data)
+            self._open(asked, host, self._pinned[host], [datagram.data])
+        elif asked in self._waiting:
+            self._keep(self._waiting[asked], datagram.data)
         elif len(self._waiting) < WAITING_NAMES_MAX and self._nursery is not None:
-            self._waiting[key] = [datagram.data]
-            self._nursery.start_soon(self._look_up, key, host)
+            self._waiting[asked] = [datagram.data]
+            self._nursery.start_soon(self._look_up, asked, host)
         else:
             self._drop("names_limit")
 
@@ -251,81 +297,61 @@ class Association:
         else:
             self._drop("waiting_limit")
 
-    async def _look_up(self, key: _Key, name: str) -> None:
+    async def _look_up(self, asked: Address, name: str) -> None:
         try:
             addresses = await self._resolve(name)
         except self._resolve_errors:
             addresses = ()
-        waiting = self._waiting.pop(key)
+        waiting = self._waiting.pop(asked)
         if not addresses:
-            for _ in waiting:
-                self._drop("name_not_resolved")
+            self._drop_all("name_not_resolved", waiting)
             return
         if len(self._pinned) >= self._settings.destinations_max:
             self._pinned.popitem(last=False)
         # Pinned while the association lives: a name that changes its address in the middle moves nothing.
         addresses = self._pinned.setdefault(name, addresses)
-        destination = self._destinations.get(key)
+        destination = self._destinations.get(encode_header(asked))
         if destination is None:
-            self._open(key, name, addresses, waiting)
-            return
-        for data in waiting:  # the name was pinned meanwhile, by another spelling of it
-            self._send(destination, data)
+            self._open(asked, name, addresses, waiting)
+        else:  # the name was pinned meanwhile, by another spelling of it
+            self._to_targets.append((destination, Run(destination.sockaddr, b"", waiting)))
+        self._send_all()
 
-    def _open(self, key: _Key, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
+    def _open(self, asked: Address, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
         self._budget -= NEW_COST
-        if not self._may_be_new():
-            for _ in waiting:
-                self._drop("destinations_limit")
+        if not self._new.take(self._now_s):  # scanning for peers is slowed down, talking to many is not
+            self._drop_all("destinations_limit", waiting)
             return
         for address in addresses:
-            verdict = self._judge(name, address, key[1], self._client_port)
-            sockaddr = self._sockaddr(address, key[1])
+            verdict = self._judge(name, address, asked.port, self._client[1])
+            sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
             if isinstance(verdict, Permit) and sockaddr is not None:
-                destination = self._remember(key, name, address, sockaddr, verdict)
-                for data in waiting:
-                    self._send(destination, data)
+                destination = self._remember(asked, name, address, sockaddr, verdict)
+                self._to_targets.append((destination, Run(sockaddr, b"", waiting)))
                 return
-        for _ in waiting:
-            self._drop("denied")
-
-    def _may_be_new(self) -> bool:
-        """Whether there may be another destination now; scanning for peers is slowed down, talking to many is not."""
-        passed_s, self._new_s = self._now_s - self._new_s, self._now_s
-        self._new_left = min(NEW_AT_ONCE, self._new_left + passed_s * NEW_PER_S)
-        if self._new_left < 1:
-            return False
-        self._new_left -= 1
-        return True
+        self._drop_all("denied", waiting)
 
     def _still_permitted(self, destination: _Destination) -> bool:
         if destination.rules == self._rules:
             return True
         destination.rules = self._rules
+        self._budget -= NEW_COST
         port = destination.sockaddr[1]
-        if isinstance(self._judge(destination.name, destination.address, port, self._client_port), Permit):
+        if isinstance(self._judge(destination.name, destination.address, port, self._client[1]), Permit):
             return True
         self._forget(destination, Termination.REVOKED)
         return False
 
-    def _sockaddr(self, address: IPAddress, port: int) -> _SocketAddress | None:
-        """As the kernel will write it in answers, so that it can be looked up without parsing."""
-        if self._target_side.family == socket.AF_INET6:
-            packed = address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed  # noqa: PLR2004 - IP version
-            return socket.inet_ntop(socket.AF_INET6, packed), port
-        return (str(address), port) if address.version == 4 else None  # noqa: PLR2004 - the IP version
-
     def _remember(
-        self, key: _Key, name: str | None, address: IPAddress, sockaddr: _SocketAddress, permit: Permit
+        self, asked: Address, name: str | None, address: IPAddress, sockaddr: SocketAddress, permit: Permit
     ) -> _Destination:
         if len(self._destinations) >= self._settings.destinations_max:
             self._forget(next(iter(self._destinations.values())), Termination.FORGOTTEN)
         flow = self._new_flow()
-        flow.ask(Command.UDP_ASSOCIATE, key[0], key[1])
+        flow.ask(Command.UDP_ASSOCIATE, asked.host, asked.port)
         flow.verdict = permit
-        destination = _Destination(
-            key, name, address, sockaddr, encode_header(Address(address, key[1])), flow, self._rules
-        )
+        key, answer_header = encode_header(asked), encode_header(Address(address, asked.port))
+        destination = _Destination(key, name, address, sockaddr, answer_header, flow, self._rules)
         self._destinations[key] = destination
         return destination
 
@@ -335,37 +361,42 @@ class Association:
             del self._contacted[destination.sockaddr]
         self._finished(destination.flow, termination)
 
-    def _send(self, destination: _Destination, data: bytes) -> None:
-        try:
-            self._target_side.sendto(data, destination.sockaddr)
-        except BlockingIOError:
-            self._drop("target_busy")
-            return
-        except OSError as exc:
-            self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
-            return
-        self._relayed = True
-        destination.sent_s = self._now_s
-        destination.flow.bytes_to_target += len(data)
-        self._contacted[destination.sockaddr] = destination
-
     # ---- from a target to the client
 
-    def _from_target(self, packet: bytes, sender: _SocketAddress) -> None:
+    def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
         destination = self._contacted.get(sender)
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
-            self._drop("stranger_target")
-            return
-        if not self._still_permitted(destination):
-            self._drop("denied")
-            return
-        try:
-            self._client_side.sendto(destination.header + packet, (self._client_host, self._client_port))
-        except BlockingIOError:
-            self._drop("client_busy")
-        except OSError as exc:
-            self._drop("oversize" if exc.errno == errno.EMSGSIZE else "send_failed")
+            self._drop_all("stranger_target", packets)
+        elif self._still_permitted(destination):
+            self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
-            self._relayed = True
-            destination.flow.bytes_to_client += len(packet)
-            self._destinations.move_to_end(destination.key)
+            self._drop_all("denied", packets)
+        return []
+
+    # ---- out
+
+    def _send_all(self) -> None:
+        if self._to_targets:
+            for destination, size in self._sent(self._target_side, self._to_targets, "target_busy"):
+                destination.sent_s = self._now_s
+                destination.flow.bytes_to_target += size
+                self._contacted[destination.sockaddr] = destination
+        if self._to_client:
+            for destination, size in self._sent(self._client_side, self._to_client, "client_busy"):
+                destination.flow.bytes_to_client += size
+                self._destinations.move_to_end(destination.key)
+
+    def _sent(self, side: DatagramSocket, posted: _Posted, busy: str) -> Iterator[tuple[_Destination, int]]:
+        """Send; yields the destinations of what went at least in part, and how many octets of payload that were."""
+        side.send(run for _, run in posted)
+        for destination, run in posted:
+            for _, code in run.unsent:
+                self._drop(busy if code == errno.EAGAIN else "oversize" if code == errno.EMSGSIZE else "send_failed")
+            if len(run.unsent) < len(run.payloads):
+                self._relayed_s = self._now_s  # what is dropped keeps no association alive
+                yield destination, sum(map(len, run.payloads)) - sum(size for size, _ in run.unsent)
+        posted.clear()
+
+    def _drop_all(self, reason: str, packets: list[bytes]) -> None:
+        for _ in packets:
+            self._drop(reason)
