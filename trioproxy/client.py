@@ -3,8 +3,7 @@
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import TypeVar
@@ -150,20 +149,22 @@ class Client:
                 return
             await self.fiber.writable(self.channel)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While the fiber waits for something else: end it if the client resets its connection.
+    def watch(self) -> None:
+        """While the fiber waits for something else: end it if the client resets its connection; see `unwatch`.
 
         What the client sends stays in the kernel.
+
+        Raises:
+            Ended: it has done so already.
         """
         channel = self.channel
         if channel.hung and self._was_reset():
             raise Ended(Termination.CLIENT_RESET)
         channel.handler = self._end_if_reset
-        try:
-            yield
-        finally:
-            channel.handler = None
+
+    def unwatch(self) -> None:
+        """The fiber goes on."""
+        self.channel.handler = None
 
     def _end_if_reset(self, _events: int) -> None:
         if self.channel.hung and self._was_reset():

@@ -247,13 +247,15 @@ class Session:
         self._permits = (permit,)
         limits, descriptors = self._services.limits, self._services.descriptors_max
         engine = self._services.engine
+        self._client.watch()
         try:
-            with self._client.watched():
-                self._target = await dial(
-                    engine, self._fiber, permit, timeout_s=limits.connect_s, descriptors_max=descriptors
-                )
+            self._target = await dial(
+                engine, self._fiber, permit, timeout_s=limits.connect_s, descriptors_max=descriptors
+            )
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
+        finally:
+            self._client.unwatch()
         return self._target, self._judge.still_permitted(permit)
 
     async def _dial_name(self, request: Request) -> tuple[Channel, Permit]:

@@ -57,9 +57,16 @@ class Greeting:
         methods: 1 to 255 raw numbers in the client's order; unknown and repeated ones are kept.
     """
 
-    methods: tuple[int, ...] = attrs.field(
-        validator=[attrs.validators.min_len(1), attrs.validators.max_len(_OCTET_MAX)]
-    )
+    methods: tuple[int, ...]
+
+    def __attrs_post_init__(self) -> None:
+        """Check the number of methods; one octet says it.
+
+        Raises:
+            ValueError: none, or too many.
+        """
+        if not 1 <= len(self.methods) <= _OCTET_MAX:
+            raise ValueError(f"a greeting offers 1 to {_OCTET_MAX} methods, not {len(self.methods)}")
 
     def encode(self) -> bytes:
         """VER, NMETHODS, METHODS."""
