@@ -44,6 +44,7 @@ class _Way:
     """One direction of a relay."""
 
     __slots__ = (
+        "_at_end",
         "_channel",
         "_pending",
         "_pipe",
@@ -70,6 +71,7 @@ class _Way:
         self._source = source.sock
         self._sink = sink.sock
         self.source_closed, self.source_reset, self.sink_reset = names
+        self._at_end = False  # nothing comes behind what is held
         self._pending = b""  # read, and not taken by the sink yet
         self._pipe: Pipe | None = None
         self._piped = 0  # the same, in the pipe
@@ -86,13 +88,9 @@ class _Way:
         return bool(self._pending or self._piped)
 
     def begin(self, data: bytes, *, ended: bool) -> None:
-        """What was read before the relay began goes first."""
-        self._pending = data
-        if ended and not data:
-            self._end()
-        else:
-            self.ended = False
-            self.turn()
+        """What was read before the relay began goes first, and with it perhaps the end."""
+        self._pending, self._at_end = data, ended
+        self.turn()
 
     def turn(self) -> None:
         """Carry what can be carried now, within the budget."""
@@ -106,6 +104,9 @@ class _Way:
                     return
             except OSError:
                 relay.reset(self.sink_reset)
+                return
+            if self._at_end:
+                self._end()
                 return
             if not self.readable:
                 return

@@ -52,7 +52,8 @@ async def relay_streams(  # noqa: PLR0913 - two streams, their permit, and four 
     Returns:
         `CLIENT_CLOSED` or `TARGET_CLOSED` (who ended first) after an orderly end; otherwise both streams must be reset.
 
-    **Cancellation**: stops at once; how much of the last chunk was sent is unknown, so the streams must be reset.
+    **Cancellation**: stops at once. What was handed to a socket is counted; of another kind of stream nobody knows how
+    much of the last chunk it has taken. The streams must be reset.
     """
     flow.verdict = permit
     relay = _Relay(flow, idle_s, half_closed_s, resets)
@@ -141,9 +142,25 @@ class _Relay:
 
     async def _send(self, way: _Direction, chunk: bytes | bytearray, sent: Callable[[int], None]) -> None:
         with self.resets.while_not_read(way.source, partial(self._reset, way.source_reset)):
-            await way.sink.send_all(chunk)
-        sent(len(chunk))
+            if isinstance(way.sink, trio.SocketStream):
+                await _send_counted(way.sink, chunk, sent)
+            else:
+                await way.sink.send_all(chunk)
+                sent(len(chunk))
 
     def _reset(self, termination: Termination) -> None:
         self.reset = self.reset or termination
         self._scope.cancel()
+
+
+async def _send_counted(sink: trio.SocketStream, chunk: bytes | bytearray, sent: Callable[[int], None]) -> None:
+    """As `send_all`, but what has gone is counted even if the rest never goes."""
+    with memoryview(chunk) as view:
+        done = 0
+        while done < len(view):
+            try:
+                count = await sink.socket.send(view[done:])
+            except OSError as exc:
+                raise trio.BrokenResourceError from exc
+            done += count
+            sent(count)

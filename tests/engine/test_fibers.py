@@ -1,0 +1,264 @@
+"""Fibers: the same on either engine, whatever they wait for and however that ends."""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.lowlevel
+
+from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.engine.epoll import EpollEngine
+
+engines = pytest.mark.parametrize("kind", [EpollEngine, Engine])
+
+
+@asynccontextmanager
+async def running(kind: type[Engine]) -> AsyncIterator[Engine]:
+    """An engine until the block ends."""
+    async with trio.open_nursery() as nursery:
+        engine = kind()
+        await nursery.start(engine.run)
+        yield engine
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A connection: our end, and the other."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+class Run:
+    """A fiber, what it did, and how it ended."""
+
+    def __init__(self, engine: Engine, work: Callable[[Fiber], Awaitable[object]]) -> None:
+        self.fiber = engine.fiber()
+        self.outcome: object = None
+        self.over = trio.Event()
+        self._work = work
+        self.fiber.start(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self.outcome = await self.fiber.until_cancelled(self._story)
+        except Exception as error:  # noqa: BLE001 - it is what the test wants to see
+            self.outcome = error
+        self.over.set()
+
+    async def _story(self) -> object:
+        return await self._work(self.fiber)
+
+
+async def receive(fiber: Fiber, channel: Channel) -> bytes:
+    """Try first, wait when there is nothing."""
+    while True:
+        try:
+            return channel.sock.recv(100)
+        except BlockingIOError:
+            await fiber.readable(channel)
+
+
+@engines
+async def test_waits_for_a_socket(kind: type[Engine], pair: tuple[socket.socket, socket.socket]) -> None:
+    """It goes on when something came, and not before."""
+    ours, theirs = pair
+    async with running(kind) as engine:
+        channel = engine.open(ours)
+        run = Run(engine, lambda fiber: receive(fiber, channel))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not run.over.is_set()
+        theirs.send(b"something")
+        await run.over.wait()
+        engine.forget(channel)
+    assert run.outcome == b"something"
+
+
+@engines
+async def test_cancelled_while_it_waits(kind: type[Engine], pair: tuple[socket.socket, socket.socket]) -> None:
+    """`until_cancelled` answers None; the socket is nobody's business any more."""
+    async with running(kind) as engine:
+        channel = engine.open(pair[0])
+        run = Run(engine, lambda fiber: receive(fiber, channel))
+        await trio.testing.wait_all_tasks_blocked()
+        run.fiber.cancel()
+        await run.over.wait()
+        assert channel.handler is None
+        engine.forget(channel)
+    assert run.outcome is None
+
+
+@engines
+async def test_cancelled_before_it_waits(kind: type[Engine], pair: tuple[socket.socket, socket.socket]) -> None:
+    """Whoever is cancelled while it runs finds out where it waits next."""
+    async with running(kind) as engine:
+        channel = engine.open(pair[0])
+
+        async def work(fiber: Fiber) -> bytes:
+            fiber.cancel()
+            return await receive(fiber, channel)
+
+        run = Run(engine, work)
+        await run.over.wait()
+    assert run.outcome is None
+
+
+@engines
+async def test_interrupted(kind: type[Engine], pair: tuple[socket.socket, socket.socket]) -> None:
+    """An error from outside ends the wait; it can be caught, and the fiber waits again."""
+    ours, theirs = pair
+    async with running(kind) as engine:
+        channel = engine.open(ours)
+
+        async def work(fiber: Fiber) -> bytes:
+            with pytest.raises(TimeoutError):
+                await receive(fiber, channel)
+            return await receive(fiber, channel)
+
+        run = Run(engine, work)
+        await trio.testing.wait_all_tasks_blocked()
+        run.fiber.interrupt(TimeoutError())
+        await trio.testing.wait_all_tasks_blocked()
+        theirs.send(b"later")
+        await run.over.wait()
+    assert run.outcome == b"later"
+
+
+@engines
+async def test_work_in_a_task(kind: type[Engine]) -> None:
+    """There everything of Trio's can be used; its value comes back, and so does its exception."""
+    async with running(kind) as engine:
+
+        async def slow() -> int:
+            await trio.sleep(0.01)
+            return 7
+
+        async def wrong() -> int:
+            await trio.lowlevel.checkpoint()
+            raise ZeroDivisionError
+
+        right, bad = Run(engine, lambda fiber: fiber.in_task(slow)), Run(engine, lambda fiber: fiber.in_task(wrong))
+        await right.over.wait()
+        await bad.over.wait()
+    assert right.outcome == 7
+    assert isinstance(bad.outcome, ZeroDivisionError)
+
+
+@engines
+async def test_work_in_a_task_is_cancelled_with_the_fiber(kind: type[Engine]) -> None:
+    """And tidies up before the fiber goes on."""
+    tidied = list[str]()
+    async with running(kind) as engine:
+
+        async def work() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                tidied.append("tidied")
+
+        run = Run(engine, lambda fiber: fiber.in_task(work))
+        await trio.testing.wait_all_tasks_blocked()
+        run.fiber.cancel()
+        await run.over.wait()
+    assert run.outcome is None
+    assert tidied == ["tidied"]
+
+
+@engines
+async def test_cancelled_twice(kind: type[Engine]) -> None:
+    """After one `until_cancelled` the next can be cancelled as well."""
+    async with running(kind) as engine:
+        ends = list[object]()
+        fiber = engine.fiber()
+        over = trio.Event()
+
+        async def story() -> None:
+            for _ in range(2):
+                ends.append(await fiber.until_cancelled(lambda: fiber.in_task(trio.sleep_forever)))
+            over.set()
+
+        fiber.start(story())
+        for expected in (1, 2):
+            await trio.testing.wait_all_tasks_blocked()
+            fiber.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(ends) == expected
+        await over.wait()
+    assert ends == [None, None]
+
+
+@engines
+async def test_end_of_the_engine_ends_every_fiber(
+    kind: type[Engine], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """One that waits for a socket and one that waits for a task: both have their last step."""
+    async with running(kind) as engine:
+        channel = engine.open(pair[0])
+        waiting = Run(engine, lambda fiber: receive(fiber, channel))
+        working = Run(engine, lambda fiber: fiber.in_task(trio.sleep_forever))
+        await trio.testing.wait_all_tasks_blocked()
+    if kind is EpollEngine:  # the other's are tasks, and a cancelled task ends as every task does
+        assert waiting.over.is_set()
+        assert working.over.is_set()
+    assert (waiting.outcome, working.outcome) == (None, None)
+
+
+async def test_fiber_that_waits_for_trio_is_told_so() -> None:
+    """It would never be resumed: better an error, which names what to do."""
+    async with running(EpollEngine) as engine:
+
+        async def work(_fiber: Fiber) -> None:
+            await trio.sleep(1)
+
+        run = Run(engine, work)
+        assert isinstance(run.outcome, AssertionError)
+        assert "task" in str(run.outcome)
+
+
+async def test_handler_of_a_socket_that_was_forgotten() -> None:
+    """Two are ready in the same round, and whoever comes first forgets both: the other is not called any more."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    called = list[int]()
+    async with running(EpollEngine) as engine:
+        for ours, _ in pairs:
+            ours.setblocking(False)
+        channels = [engine.open(ours) for ours, _ in pairs]
+        await trio.testing.wait_all_tasks_blocked()
+
+        def forget_both(_events: int) -> None:
+            called.append(1)
+            for channel in channels:
+                engine.forget(channel)
+
+        for channel, (_, theirs) in zip(channels, pairs, strict=True):
+            channel.handler = forget_both
+            theirs.send(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+    assert called == [1]
+
+
+@engines
+async def test_reset_of_a_socket_that_nobody_reads(
+    kind: type[Engine], pair: tuple[socket.socket, socket.socket]
+) -> None:
+    """A handler learns of it at once, or within half a second where there is no epoll."""
+    ours, theirs = pair
+    told = trio.Event()
+    async with running(kind) as engine:
+        channel = engine.open(ours)
+        channel.handler = lambda _events: told.set() if channel.hung else None
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        with trio.fail_after(15):
+            await told.wait()
+        assert channel.ended
+        engine.forget(channel)
