@@ -1,5 +1,6 @@
 """Tests of `trioproxy.policy.directory`: rules that come with the identity, behind those of the store."""
 
+import itertools
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
@@ -89,14 +90,22 @@ def test_inside_a_layer_the_store_is_asked_first(scope: str, group: str | None) 
         assert verdict(policy({scope: ["udp:*(*)->*(*)"]}), who)[1:] == (scope, written)
 
 
-def test_texts_are_asked_in_their_order_and_entries_one_after_the_other() -> None:
-    """The backend has sorted them; of two entries about one group the first is asked first."""
+def test_texts_are_asked_in_their_order() -> None:
+    """The backend has sorted them."""
     assert verdict(EMPTY, member_of(own=(DENY, ALLOW)))[2] == DENY
     assert verdict(EMPTY, member_of(own=(ALLOW, DENY)))[2] == ALLOW
-    entries = (EntryRules("staff", "cn=1", ("udp:*(*)->*(*)", ALLOW)), EntryRules("staff", "cn=2", (DENY,)))
-    who = attrs.evolve(identity("alice", ["staff"]), rules=entries)
-    assert verdict(EMPTY, who)[2] == ALLOW
-    assert verdict(EMPTY, attrs.evolve(who, rules=entries[::-1]))[2] == DENY
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_entries_for_one_layer_one_deny_denies(backwards: bool) -> None:
+    """Two groups of one name: who may write the one does not undo what the other forbids, wherever it lies."""
+    entries = [EntryRules("staff", "cn=1", ("udp:*(*)->*(*)", ANYTHING)), EntryRules("staff", "cn=2", (DENY,))]
+    who = attrs.evolve(identity("alice", ["staff"]), rules=tuple(entries[::-1] if backwards else entries))
+    assert verdict(EMPTY, who) == ("rule", "group:staff", DENY)
+    assert verdict(EMPTY, who, port=80) == ("permit", "group:staff", ANYTHING)
+    assert verdict(policy({"group:staff": [ALLOW]}), who) == ("permit", "group:staff", ALLOW)
+    (vote,) = EMPTY.explain(request("192.0.2.1", who=who)).votes[2:3]
+    assert (vote.rule, vote.origin) == (DENY, "cn=2")
 
 
 def test_a_rule_may_say_what_is_recorded() -> None:
@@ -277,11 +286,11 @@ def with_rules(asked: AccessRequest, *entries: EntryRules) -> AccessRequest:
 def test_p3_a_directory_adds_to_the_ends_of_the_layers(
     row_length: int, rule_sets: dict[Scope, RuleSet], asked: AccessRequest, entries: list[EntryRules]
 ) -> None:
-    """P3: the verdict is that of the naive scan over the store's rules with the directory's behind them."""
-    asked = with_rules(asked, *entries)
+    """P3: the verdict is that of the naive scan over the store's rules with those of one entry behind them."""
+    asked = with_rules(asked, *{entry.group: entry for entry in entries}.values())
     who = asked.identity
     joined = {
-        scope: RuleSet([*rule_sets.get(scope, ()), *oracle.directory_rules(who, scope)])
+        scope: RuleSet([*rule_sets.get(scope, ()), *itertools.chain(*oracle.directory_rules(who, scope))])
         for scope in {*rule_sets, *oracle.layers_of(who)}
     }
     together = Policy(joined, Floor()).judge(with_rules(asked))

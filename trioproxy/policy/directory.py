@@ -1,8 +1,9 @@
 """Rules that a directory keeps with its users and groups: the ends of their layers, read when they are first needed.
 
 They come with the identity, as text. Inside a layer the store's rules are asked first, so there the proxy's own
-administrator has the first word. A text that is no rule is left out: it neither allows nor denies anything, and
-`rule_problems` tells of it.
+administrator has the first word. Where they say nothing each entry votes by itself, and one deny denies: whoever may
+write one entry does not undo what another of the same name forbids. A text that is no rule is left out: it neither
+allows nor denies anything, and `rule_problems` tells of it.
 """
 
 from functools import lru_cache
@@ -12,14 +13,14 @@ import attrs
 
 from auth import EntryRules, Identity
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
-from trioproxy.policy.index import LayerIndex, Votes
+from trioproxy.policy.index import Entry, LayerIndex, Votes
 from trioproxy.policy.ranges import address_number, within
 from trioproxy.policy.request import IPAddress, RuleProtocol
 from trioproxy.policy.rules import Question, Rule, check_scope, host_ranges
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["ENTRIES_MAX", "TEXTS_MAX", "DirectoryLayer", "directory_layers", "rule_problems"]
+__all__ = ["ENTRIES_MAX", "TEXTS_MAX", "DirectoryLayer", "add_votes", "directory_layers", "rule_problems"]
 
 ENTRIES_MAX: Final = 4_096  # entries kept as rules: each group and who is online, some 8 KB for an entry of five rules
 TEXTS_MAX: Final = 1_000  # of one entry: reading them takes 25 ms, and everybody waits meanwhile
@@ -52,10 +53,11 @@ class DirectoryLayer:
     def _index_of_rules(self) -> LayerIndex:
         return LayerIndex(self.scope, self.rules, self.origin)
 
-    def collect(self, question: Question, votes: Votes) -> None:
-        """Vote for the layer, unless it has voted."""
-        if self._name not in votes:
-            self._index.collect(question, votes)
+    def vote(self, question: Question) -> Entry | None:
+        """The first of its rules that matches."""
+        votes: Votes = {}
+        self._index.collect(question, votes)
+        return votes.get(self._name)
 
     def may_ever(self, client_address: IPAddress, protocol: RuleProtocol) -> bool:
         """Could any destination be permitted? See `Policy.may_ever`."""
@@ -78,6 +80,18 @@ def directory_layers(identity: Identity) -> list[DirectoryLayer]:
         for entry in identity.rules
         if (owner := _owner(identity, entry)) is not None
     ]
+
+
+def add_votes(identity: Identity, question: Question, votes: Votes) -> None:
+    """Let the entries vote for each layer that has no vote yet; of several for one layer a deny counts."""
+    voted = frozenset(votes)
+    for layer in directory_layers(identity):
+        entry = layer.vote(question)
+        if entry is None or entry.scope in voted:
+            continue
+        known = votes.get(entry.scope)
+        if known is None or entry.rank < known.rank:
+            votes[entry.scope] = entry
 
 
 def rule_problems(identity: Identity) -> tuple[str, ...]:
