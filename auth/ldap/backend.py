@@ -63,7 +63,9 @@ class LdapBackend:
         self._context = context
         self._watch = Watch(context.observe)
         self._servers = Servers(settings, self._watch)
-        self._groups = GroupFinder(settings, self._profile, context.proxy_group)
+        self._groups = GroupFinder(
+            settings, self._profile, context.proxy_group, admits_nonmembers=context.admits_nonmembers
+        )
         self._wrong = WrongPasswords(settings.wrong_password_s)
         rules = (settings.rules_attribute,) if settings.rules_attribute else ()
         changed = (self._profile.password_changed_attribute,) if self._profile.password_changed_attribute else ()
@@ -256,7 +258,7 @@ class LdapBackend:
             look = partial(self._look, connection=connection, deadline=deadline)
             groups = self._groups.find(person.entry, person.username, look)
             own = rules_of(person.entry, self._settings.rules_attribute, None)
-            note.detail = ", ".join(sorted(groups.names)) or "none"
+            note.detail = ", ".join(sorted(groups.names)) or f"not in {self._groups.proxy_group_dn.text}"
             if groups.passed_over:
                 note.detail += f"; without a name here: {'; '.join(groups.passed_over)}"
             note.failed = self._context.proxy_group not in groups.names

@@ -12,7 +12,7 @@ from auth.backend import Cause, EntryRules
 from auth.ldap import LdapSettings
 from auth.ldap.dn import DN
 from auth.ldap.failure import DirectoryError
-from auth.ldap.groups import DEPTH_MAX, GROUPS_MAX, GroupFinder, Groups
+from auth.ldap.groups import DEPTH_MAX, GROUPS_MAX, GroupFinder, Groups, Look
 from auth.ldap.messages import Entry, Search, encode_search
 from tests.auth.ldap.asn1 import Tree, filter_of, search_of
 
@@ -28,7 +28,7 @@ class Directory:
 
     def __init__(self, groups: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         self.asked: list[Search] = []
-        self._names = {dn: DN.parse(dn) for dn in groups}
+        self._names = {dn: DN.parse(dn if len(dn) < 4096 else f"cn=far,{BASE}") for dn in groups}
         self._groups = {dn: {name.lower(): _encoded(has[name]) for name in has} for dn, has in groups.items()}
         self._matching: dict[tuple[str, str], set[str]] = defaultdict(set)
         for dn, has in groups.items():
@@ -36,16 +36,18 @@ class Directory:
                 for value in filter(None, values):
                     self._matching[name.lower(), value.lower()].add(dn)
 
-    def look(self, search: Search) -> Sequence[Entry]:
-        """All below the base that the filter matches, with what was asked for."""
+    def look(self, search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
+        """All below the base, or the base itself, that the filter matches, with what was asked for."""
         self.asked.append(search)
+        if search == Search(BASE, "(objectClass=*)", ("objectClass",), 1, subtree=False):
+            return [Entry(BASE, {})]
         data = encode_search(1, search)
         wanted = {str(name).lower() for name in search_of(data)["attributes"]}
         base = DN.parse(search.base)
         return [
             Entry(dn, {name: values for name, values in self._groups[dn].items() if name in wanted})
             for dn in self._found(filter_of(data))
-            if self._names[dn].is_below(base)
+            if (self._names[dn].is_below(base) if search.subtree else self._names[dn] == base)
         ]
 
     def _found(self, tree: Tree) -> set[str]:
@@ -86,11 +88,20 @@ def dn_of(name: str) -> str:
     return f"cn={name},{BASE}"
 
 
-def finder(proxy_group: str = "system-proxy", **changes: Any) -> GroupFinder:
-    """A finder for these settings."""
+def finder(proxy_group: str = "system-proxy", *, admits_nonmembers: bool = True, **changes: Any) -> GroupFinder:
+    """A finder for these settings, of all groups."""
     least = {"urls": ("ldaps://a",), "user_base": "ou=people,dc=a", "group_base": BASE}
     settings = LdapSettings(**{**least, **changes})
-    return GroupFinder(settings, settings.profile(), proxy_group)
+    return GroupFinder(settings, settings.profile(), proxy_group, admits_nonmembers=admits_nonmembers)
+
+
+def answering(*entries: Entry) -> Look:
+    """A directory that finds the same whatever is looked for."""
+
+    def look(search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
+        return entries
+
+    return look
 
 
 def find(
@@ -217,10 +228,17 @@ def test_member_of_in_parts(name: str) -> None:
 
 @pytest.mark.parametrize("value", [b"", b"system-proxy", b"cn=\xff", b"cn=a,b"])
 def test_member_of_unreadable(value: bytes) -> None:
-    """What is no name could be any group's."""
-    with pytest.raises(DirectoryError, match="can be none") as caught:
-        finder(membership="memberof").find(Entry(ALICE, {"memberof": (value,)}), b"alice", Directory({}).look)
-    assert caught.value.cause is Cause.PROTOCOL
+    """What is no name is passed over: whoever may make groups can make one with a name of any length.
+
+    Where groups have rules, its rules may deny something: then nobody can tell.
+    """
+    user, look = Entry(ALICE, {"memberof": (value, PROXY.encode())}), Directory({PROXY: group()}).look
+    found = finder(membership="memberof").find(user, b"alice", look)
+    assert found.names == {"system-proxy"}
+    assert [passed[-29:] for passed in found.passed_over] == ["(it is no distinguished name)"]
+    with pytest.raises(DirectoryError, match="cannot be read") as caught:
+        finder(membership="memberof", rules_attribute="rule").find(user, b"alice", look)
+    assert caught.value.cause is Cause.AMBIGUOUS
 
 
 def test_member_of_with_rules() -> None:
@@ -285,8 +303,7 @@ def test_names_by_attribute() -> None:
 
 def test_name_that_is_no_text() -> None:
     """Bytes that are no UTF-8 are nobody's name."""
-    look = Directory({}).look
-    found = finder().find(Entry(ALICE, {}), b"a", lambda _: [Entry(f"ou=1,{BASE}", {"cn": (b"\xff",)}), *look(_)])
+    found = finder().find(Entry(ALICE, {}), b"a", answering(Entry(f"ou=1,{BASE}", {"cn": (b"\xff",)})))
     assert (found.names, len(found.passed_over)) == (frozenset(), 1)
 
 
@@ -417,7 +434,7 @@ def test_more_than_a_thousand_groups_above(level: int) -> None:
     assert len(names({**chain, **many}, nested_groups="walk")) == 1000
 
 
-def _fail(_search: Search) -> Sequence[Entry]:
+def _fail(_search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
     raise DirectoryError("no answer", Cause.TIMEOUT)
 
 
@@ -432,18 +449,77 @@ def test_no_answer_on_the_way_up() -> None:
     """The same in the middle of a walk."""
     directory = Directory({dn_of("a"): group(ALICE)})
 
-    def look(search: Search) -> Sequence[Entry]:
+    def look(search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
         return _fail(search) if directory.asked else directory.look(search)
 
     with pytest.raises(DirectoryError, match="no answer"):
         finder(nested_groups="walk").find(Entry(ALICE, {}), b"alice", look)
 
 
-@pytest.mark.parametrize("dn", ["", "staff", "cn=a,b"])
+@pytest.mark.parametrize("dn", ["", "staff", "cn=a,b", "cn=" + "x" * 5_000])
 def test_entry_without_name(dn: str) -> None:
-    """An answer that names no entry is no answer."""
-    with pytest.raises(DirectoryError, match="can be none"):
-        finder().find(Entry(ALICE, {}), b"alice", lambda _: [Entry(dn, {})])
+    """A group whose name cannot be read is passed over, unless it has rules: one of them may be a deny."""
+    found = finder().find(Entry(ALICE, {}), b"alice", answering(Entry(dn, {})))
+    assert (found.names, len(found.passed_over)) == (frozenset(), 1)
+    assert len(found.passed_over[0]) < 150
+    ruled = Entry(dn, {"rule": (b"deny any:*(*)->*(*)",)})
+    with pytest.raises(DirectoryError, match="no name that can be read") as caught:
+        finder(rules_attribute="rule").find(Entry(ALICE, {}), b"alice", answering(ruled))
+    assert caught.value.cause is Cause.AMBIGUOUS
+
+
+# ---- the proxy group comes first
+
+
+HOSTILE = {
+    "a name of any length": {f"cn={'x' * 5_000},{BASE}": group(ALICE, rule=["deny x"])},
+    "many rules": {dn_of("x"): group(ALICE, rule=[f"rule {n}" for n in range(257)])},
+    "many groups": {dn_of(f"x{n}"): group(ALICE) for n in range(GROUPS_MAX + 1)},
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("membership", ["member", "memberof", "memberuid"])
+def test_who_is_no_member_is_none_whatever_others_write(hostile: str, membership: str) -> None:
+    """One search, of the proxy group alone: no group that somebody else makes keeps a removed user in."""
+    groups = {
+        dn: {**has, "objectClass": ["groupOfNames", "posixGroup"], "memberUid": ["alice"]}
+        for dn, has in HOSTILE[hostile].items()
+    }
+    groups[PROXY] = group("uid=bob,ou=people,dc=a", memberUid=["bob"], rule=[])
+    directory = Directory(groups)
+    user = Entry(ALICE, {"memberof": tuple(dn.encode() for dn in HOSTILE[hostile])})
+    made = finder(membership=membership, rules_attribute="rule", admits_nonmembers=False)
+    assert made.find(user, b"alice", directory.look) == Groups(frozenset(), (), ())
+    assert [(search.base, search.subtree) for search in directory.asked] == [
+        *([(PROXY, False)] if membership != "memberof" else []),
+        (BASE, False),
+    ]
+
+
+def test_membership_of_groups_in_groups() -> None:
+    """Active Directory's rule is asked of the proxy group alone; a walk has to see all that is above the user."""
+    groups = {dn_of("a"): group(ALICE, kind="group"), PROXY: group(dn_of("a"), kind="group")}
+    directory = Directory(groups)
+    made = finder(flavour="active-directory", admits_nonmembers=False)
+    assert made.find(Entry(ALICE, {}), b"alice", directory.look).names == {"a", "system-proxy"}
+    assert [(search.base, search.subtree) for search in directory.asked] == [(PROXY, False), (BASE, True)]
+    assert made.find(Entry("uid=bob,dc=a", {}), b"bob", directory.look).names == frozenset()
+    assert directory.asked[2].base == PROXY
+    many = {dn_of("x"): group(ALICE, rule=[f"rule {n}" for n in range(257)])}
+    walking = finder(nested_groups="walk", rules_attribute="rule", admits_nonmembers=False)
+    found = walking.find(Entry(ALICE, {}), b"alice", Directory(many).look)
+    assert found == Groups(frozenset({"x"}), (), ())
+
+
+def test_a_base_that_is_gone_throws_nobody_out() -> None:
+    """Half a replica, a mistake in group_base: that is for us to mend, and says nothing about the user."""
+
+    def look(search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
+        return () if may_be_missing else _fail(search)
+
+    with pytest.raises(DirectoryError, match="no answer"):
+        finder(admits_nonmembers=False).find(Entry(ALICE, {}), b"alice", look)
 
 
 # ---- rules
