@@ -317,7 +317,7 @@ def test_name_that_is_no_text() -> None:
         ({"proxy_group": "a+b=c;#"}, f"cn=a\\2bb\\3dc\\;\\#,{BASE}"),
     ],
 )
-def test_proxy_group_dn(changes: dict[str, str], dn: str) -> None:
+def test_proxy_group_dn(changes: dict[str, Any], dn: str) -> None:
     """By default it lies directly below the base; it goes by the tenant's name for it, whatever its own is."""
     made = finder(**changes)
     assert made.proxy_group_dn == DN.parse(dn)
@@ -439,7 +439,7 @@ def _fail(_search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
 
 
 @pytest.mark.parametrize("settings", [{}, {"flavour": "rfc2307"}, {"flavour": "active-directory"}])
-def test_no_answer(settings: dict[str, str]) -> None:
+def test_no_answer(settings: dict[str, Any]) -> None:
     """Whoever cannot tell says so; nobody is in no groups for that."""
     with pytest.raises(DirectoryError, match="no answer"):
         finder(**settings).find(Entry(ALICE, {}), b"alice", _fail)
