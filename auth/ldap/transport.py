@@ -100,11 +100,18 @@ class Host:
                 known: Future[tuple[str, ...]] = Future()
                 known.set_result(self._known)
                 return known
-            if self._running is None:
-                self._running = Future()
-                # A daemon: an interpreter that ends does not wait for a dead name server.
-                threading.Thread(target=self._look_up, args=(self._running,), name="ldap-host", daemon=True).start()
-            return self._running
+            if self._running is not None:
+                return self._running
+            running: Future[tuple[str, ...]] = Future()
+            # A daemon: an interpreter that ends does not wait for a dead name server.
+            thread = threading.Thread(target=self._look_up, args=(running,), name="ldap-host", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives us no thread now; whoever asks next tries again
+                running.set_exception(OSError(str(error)))
+            else:
+                self._running = running
+            return running
 
     def _look_up(self, running: "Future[tuple[str, ...]]") -> None:
         try:
