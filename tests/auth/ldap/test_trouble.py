@@ -1,8 +1,10 @@
 """What slapd would never do: referrals with a trap, broken TLS, silence, garbage, entries that change in between."""
 
+import gc
 import resource
 import ssl
 import threading
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from auth import Answer, Cause, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
 from auth.ldap import LdapSettings
 from tests.auth.ldap.trying import UNKNOWN, settings_for, trying
 from tests.directories.authority import Authority
@@ -425,3 +427,29 @@ def test_tls_handshake_that_never_ends(make_settings: Callable[..., Any]) -> Non
         with trying(make_settings(f"ldaps://localhost:{server.port}", **QUICK)) as campus:
             unavailable(campus.log_in("alice"), Cause.TIMEOUT)
         assert server.requests == []
+
+
+# ---- our own account
+
+
+def reachable(beginning: object) -> set[int]:
+    """Every object that can be reached from this one, but for modules and classes."""
+    seen: dict[int, object] = {}
+    left = [beginning]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, type | types.ModuleType | types.FunctionType):
+            seen[id(one)] = one
+            left += gc.get_referents(one)
+    return set(seen)
+
+
+def test_refused_service_account_keeps_no_passwords(make_settings: Callable[..., Any]) -> None:
+    """What is remembered of the refusal is its words: nothing grows, and nobody's credentials are kept with it."""
+    with ScriptedServer(result_for(49)) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            asked = [Credentials("main", f"user{number}", f"secret-{number}") for number in range(3)]
+            for credentials in asked:
+                unavailable(campus.backend.authenticate(credentials), Cause.SERVICE_LOGIN)
+            assert len(server.binds) == 1
+            assert not reachable(campus.backend._servers) & set(map(id, asked))
