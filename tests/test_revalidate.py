@@ -247,6 +247,38 @@ async def test_slow_failures_are_not_repeated_for_everybody(autojump_clock: Mock
     assert 4 * 4 <= len(backends.asked) <= 4 * 6
 
 
+@pytest.mark.parametrize("cause", [Cause.PROTOCOL, Cause.REFUSED, Cause.OTHER])
+async def test_many_about_whom_it_fails_hold_up_nobody(autojump_clock: MockClock, cause: Cause) -> None:
+    """Half of all users: whoever else is removed is noticed in time all the same."""
+    gone: set[str] = set()
+
+    def answer(who: Identity) -> Answer:
+        if str(who.user).startswith("bad"):
+            return Unavailable("an entry of its own kind", cause)
+        return OUT if who.user in gone else who
+
+    backends = Backends(answer, main_campus=60.0)
+    backends.takes_s = lambda _: 0.005
+    bad = [Session(user(f"bad{number}")) for number in range(200)]
+    good = [Session(user(f"user{number}")) for number in range(200)]
+    async with world(backends, *bad, *good):
+        await trio.sleep(600)
+        gone.add("user100")
+        await trio.sleep(60 + 60)
+    assert [session.revoked for session in good] == [number == 100 for number in range(200)]
+    assert not any(session.revoked for session in bad)
+
+
+@pytest.mark.parametrize("cause", [Cause.PROTOCOL, Cause.OTHER])
+async def test_a_backend_that_fails_about_everybody_rests(autojump_clock: MockClock, cause: Cause) -> None:
+    """Twenty in a row, then it is left alone for a moment."""
+    backends = Backends(lambda _: Unavailable("nonsense", cause), main_campus=10.0)
+    async with world(backends, *(Session(user(f"user{number}")) for number in range(5_000))) as seen:
+        await trio.sleep(10 + 50)
+    assert 20 * 9 <= len(backends.asked) <= 24 * 11
+    assert seen.log.text().count("cannot tell who may go on") == 1
+
+
 @pytest.mark.parametrize(("cause", "asked_max"), [(Cause.AMBIGUOUS, 3), (Cause.OTHER, 60)])
 async def test_one_user_about_whom_it_can_never_tell(autojump_clock: MockClock, cause: Cause, asked_max: int) -> None:
     """Two entries with one name, say: the others are looked up as always."""

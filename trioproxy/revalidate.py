@@ -11,7 +11,6 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -30,6 +29,9 @@ TICK_S: Final = 1.0  # a fraction of any time in which a change of a directory m
 WORKERS: Final = 4  # as many as `Authenticator.find` asks one backend at once
 UNCLEAR_MAX: Final = 3  # in a row: one may fall into a change of the directory, three minutes do not
 RETRY_S: Final = 5.0  # after an answer that did not come; a server that starts again needs some seconds
+# What a server that is down, or on the way down, answers about everybody.
+OUTAGES: Final = frozenset({Cause.CONNECT, Cause.TLS, Cause.TIMEOUT, Cause.BUSY, Cause.SERVICE_LOGIN})
+FAILURES_MAX: Final = 20  # users in a row about whom it fails otherwise: then it is not they
 AT_ONCE: Final = 1_000  # sessions looked through before others get their turn: 1 ms
 
 Source: TypeAlias = tuple[str, str]  # tenant and backend
@@ -63,6 +65,7 @@ class _Backend:
             tell holds nobody up.
         under_way: those about whom it is being asked.
         workers: tasks that ask, one user after the other.
+        failures: about how many users in a row it failed.
         failing: it could not tell the last time.
         rest_until_s: when it may be asked again.
         unclear: how many answers in a row had no clear meaning, by user.
@@ -73,6 +76,7 @@ class _Backend:
     due: deque[User] = attrs.field(factory=deque)
     under_way: set[User] = attrs.field(factory=set)
     workers: int = 0
+    failures: int = 0
     failing: bool = False
     rest_until_s: float = -math.inf
     later_s: dict[User, float] = attrs.field(factory=dict)
@@ -199,18 +203,20 @@ class Revalidator:
         """
         self._services.counters["revalidation_unavailable"] += 1
         now_s = trio.current_time()
-        log = partial(get_log().warning, tenant=user[0], backend=user[1], problem=answer.problem)
-        if answer.cause is Cause.AMBIGUOUS:  # what is wrong is the entry of this user alone
-            if user not in backend.later_s:
-                log("a user cannot be looked up, the running sessions go on for a while", user=escaped(user[2]))
-            backend.later_s[user] = now_s + backend.interval_s
-            backend.unclear[user] += 1
-            return backend.unclear[user] >= UNCLEAR_MAX
-        if not backend.failing:
-            log("a backend cannot tell who may go on, so the running sessions do")
-        backend.failing = True
-        backend.later_s[user] = backend.rest_until_s = now_s + RETRY_S
-        return False
+        backend.failures += answer.cause is not Cause.AMBIGUOUS
+        if answer.cause in OUTAGES or backend.failures >= FAILURES_MAX:
+            if not backend.failing:
+                _warn("a backend cannot tell who may go on, so the running sessions do", user, answer)
+            backend.failing, backend.failures = True, 0
+            backend.later_s[user] = backend.rest_until_s = now_s + RETRY_S
+            return False
+        # It may be the entry of this user alone: others do not wait for that.
+        if user not in backend.later_s:
+            what = "a user cannot be looked up, the running sessions go on for a while"
+            _warn(what, user, answer, user=escaped(user[2]))
+        backend.later_s[user] = now_s + backend.interval_s
+        backend.unclear[user] += answer.cause is Cause.AMBIGUOUS
+        return backend.unclear[user] >= UNCLEAR_MAX
 
     def _recovered(self, backend: _Backend, user: User) -> None:
         backend.later_s.pop(user, None)
@@ -218,6 +224,7 @@ class Revalidator:
         if backend.failing:
             get_log().info("a backend tells again who may go on", tenant=user[0], backend=user[1])
         backend.failing = False
+        backend.failures = 0
 
     # ---- what came of it
 
@@ -255,6 +262,10 @@ class Revalidator:
         if over:
             self._services.counters["revalidation_revoked"] += 1
             get_log().info("user revoked", tenant=tenant, user=escaped(name), backend=backend, sessions=over, why=why)
+
+
+def _warn(what: str, who: User, answer: Unavailable, **more: str) -> None:
+    get_log().warning(what, tenant=who[0], backend=who[1], problem=answer.problem, **more)
 
 
 def _user_of(session: LiveSession) -> User | None:
