@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final
 
 from auth.backend import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth.ldap.ber import Allowance
 from auth.ldap.connection import Connection
 from auth.ldap.deadline import Deadline
 from auth.ldap.failure import DirectoryError
@@ -255,7 +256,7 @@ class LdapBackend:
         if status.refusal is not None:
             return Rejected(status.refusal)
         with self._servers.service(server, deadline) as connection, self._watch.step("groups") as note:
-            look = partial(self._look, connection=connection, deadline=deadline)
+            look = partial(self._look, connection=connection, deadline=deadline, allowance=Allowance())
             groups = self._groups.find(person.entry, person.username, look)
             own = rules_of(person.entry, self._settings.rules_attribute, None)
             note.detail = ", ".join(sorted(groups.names)) or f"not in {self._groups.proxy_group_dn.text}"
@@ -281,10 +282,16 @@ class LdapBackend:
         return status_of(entry, self._profile.status_attributes, self._context.now())
 
     def _look(
-        self, search: Search, *, connection: Connection, deadline: Deadline, may_be_missing: bool = False
+        self,
+        search: Search,
+        *,
+        connection: Connection,
+        deadline: Deadline,
+        allowance: Allowance | None = None,
+        may_be_missing: bool = False,
     ) -> Sequence[Entry]:
         """Search, and take a plain answer only."""
-        found = connection.search(search, deadline.within(self._settings.answer_s))
+        found = connection.search(search, deadline.within(self._settings.answer_s), allowance)
         if found.references and self._profile.search_references == "refuse":
             raise DirectoryError(
                 "it refers us to another directory, which we do not follow",

@@ -144,12 +144,15 @@ class GroupFinder:
                 Cause.AMBIGUOUS,
                 "look at the groups of this user",
             )
-        entries: list[Entry] = []
-        for some in _portions(below):
+        wanted = dict.fromkeys(below)
+        if len(wanted) > GROUPS_MAX:
+            raise _too_many_groups()
+        found: dict[DN, Entry] = {}
+        for some in _portions(list(wanted)):
             kinds = [(self._name_attribute, name.value_of(self._name_attribute) or "") for name in some]
-            entries += look(self._search([f"({kind}={escaped(value)})" for kind, value in kinds]))
-        wanted = set(below)
-        return {name: entry for name, entry in self._readable(entries, passed_over).items() if name in wanted}
+            entries = look(self._search([f"({kind}={escaped(value)})" for kind, value in kinds]))
+            found |= {name: entry for name, entry in self._readable(entries, []).items() if name in wanted}
+        return found
 
     def _readable(self, entries: Iterable[Entry], passed_over: list[str]) -> dict[DN, Entry]:
         """Entries by their names. One whose name cannot be read is passed over, unless it holds rules.
@@ -179,11 +182,14 @@ class GroupFinder:
             above: dict[DN, Entry] = {}
             for some in _portions(level):
                 members = [term for name in some for term in self._with_member(name.text)]
-                above |= self._readable(look(self._search(members)), passed_over)
-            level = [name for name in above if name not in found]
-            if not level or len(found) > GROUPS_MAX:
+                entries = self._readable(look(self._search(members)), passed_over)
+                above |= {name: entry for name, entry in entries.items() if name not in found}
+                if len(found) + len(above) > GROUPS_MAX:
+                    raise _too_many_groups()
+            if not above:
                 return
-            found |= {name: above[name] for name in level}
+            found |= above
+            level = list(above)
 
     def _with_member(self, dn: str) -> list[str]:
         value = escaped(dn)

@@ -93,6 +93,7 @@ class Servers:
         self._certificates = Certificates(settings.ca_file)
         self._service_refused: tuple[float, str] | None = None  # until when, and the server's words
         self._closed = False
+        self._decoding = threading.Lock()
         self.all = tuple(_server(url) for url in settings.urls)
 
     def check(self) -> None:
@@ -154,7 +155,7 @@ class Servers:
         with self._watch.step("connect") as note:
             transport = connect(server.host, addresses, connecting)
             note.detail = str(server.host)
-        connection = Connection(transport)
+        connection = Connection(transport, self._decoding)
         try:
             if server.ldaps or not self._settings.insecure_plaintext:
                 with self._watch.step("TLS" if server.ldaps else "StartTLS") as note:

@@ -434,6 +434,22 @@ def test_more_than_a_thousand_groups_above(level: int) -> None:
     assert len(names({**chain, **many}, nested_groups="walk")) == 1000
 
 
+def test_more_than_are_taken_are_not_looked_for() -> None:
+    """The searches end where it is clear that there are too many, and namesakes elsewhere are not kept meanwhile."""
+    listed = [dn_of(f"g{n}") for n in range(GROUPS_MAX + 1)]
+    directory = Directory({})
+    user = Entry(ALICE, {"memberof": _encoded(listed)})
+    with pytest.raises(DirectoryError, match="more than 1000 groups"):
+        finder(membership="memberof", rules_attribute="rule").find(user, b"alice", directory.look)
+    assert directory.asked == []
+    chain = {dn_of(f"a{n}"): group(ALICE) for n in range(100)}
+    above = {dn_of(f"b{n}"): group(dn_of("a0")) for n in range(GROUPS_MAX)}
+    directory = Directory({**chain, **above})
+    with pytest.raises(DirectoryError, match="more than 1000 groups"):
+        finder(nested_groups="walk").find(Entry(ALICE, {}), b"alice", directory.look)
+    assert len(directory.asked) <= 1 + 2
+
+
 def _fail(_search: Search, *, may_be_missing: bool = False) -> Sequence[Entry]:
     raise DirectoryError("no answer", Cause.TIMEOUT)
 
