@@ -94,6 +94,7 @@ class Rejection(enum.Enum):
     EMPTY_PASSWORD = "empty password"  # noqa: S105 - the name of a reason
     MALFORMED = "malformed user name or password"
     UNKNOWN_USER = "unknown user"
+    OTHER_NAME = "the user goes by another spelling of the name"
     WRONG_PASSWORD = "wrong password"  # noqa: S105 - the name of a reason
     DISABLED = "user is disabled"
     EXPIRED = "user is expired or not yet valid"

@@ -134,8 +134,8 @@ class LdapBackend:
 
     def _log_in(self, server: Server, credentials: Credentials, deadline: Deadline) -> Answer:
         person = self._search(server, credentials.username, deadline)
-        if person is None:
-            return Rejected(Rejection.UNKNOWN_USER)
+        if isinstance(person, Rejection):
+            return Rejected(person)
         refusal = self._bind(server, person, credentials, deadline)
         if refusal is not None:
             return Rejected(refusal)
@@ -147,14 +147,17 @@ class LdapBackend:
 
     def _look_up(self, server: Server, tenant: str, username: str, deadline: Deadline) -> Answer:
         person = self._search(server, username, deadline)
-        if person is None:
-            return Rejected(Rejection.UNKNOWN_USER)
+        if isinstance(person, Rejection):
+            return Rejected(person)
         return self._identity(server, person, tenant, username, deadline)
 
     # ---- the steps
 
-    def _search(self, server: Server, username: str, deadline: Deadline) -> Person | None:
-        """The one entry that has this name."""
+    def _search(self, server: Server, username: str, deadline: Deadline) -> Person | Rejection:
+        """The one entry that has this name.
+
+        One that is found by this name and has another is known here: the password is not for the next backend to see.
+        """
         text = self._profile.user_filter.replace("{username}", escaped(username))
         search = Search(self._settings.user_base, text, self._attributes, _AMBIGUOUS)
         with self._servers.service(server, deadline) as connection, self._watch.step("search") as note:
@@ -164,21 +167,18 @@ class LdapBackend:
                 raise DirectoryError(
                     f"more than one entry for {where}", Cause.AMBIGUOUS, "narrow user_filter or user_base"
                 )
-            person = person_of(entries[0], self._profile, username) if entries else None
-            if person is not None:
-                note.detail = f"{where}: {person.entry.dn}"
-            elif entries:
-                note.detail = f"{where}: {entries[0].dn}"
-                note.failed = True
+            if not entries:
+                note.detail, note.failed = f"{where}: no entry", True
+                note.advice = "a typing mistake, or look at user_base and user_filter, and at what bind_dn may see"
+                return Rejection.UNKNOWN_USER
+            person = person_of(entries[0], self._profile, username)
+            note.detail, note.failed = f"{where}: {entries[0].dn}", person is None
+            if person is None:
                 note.advice = (
                     f"its {self._profile.username_attribute} is another name: log in with that one,"
                     " or set username_attribute to the attribute that user_filter asks for"
                 )
-            else:
-                note.detail = f"{where}: no entry"
-                note.failed = True
-                note.advice = "a typing mistake, or look at user_base and user_filter, and at what bind_dn may see"
-        return person
+        return person or Rejection.OTHER_NAME
 
     def _bind(self, server: Server, person: Person, credentials: Credentials, deadline: Deadline) -> Rejection | None:
         """Let the directory check the password; None: it is right."""
