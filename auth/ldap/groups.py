@@ -19,6 +19,7 @@ __all__ = ["GroupFinder", "Groups", "Look"]
 GROUPS_MAX: Final = 1_000  # as many as Active Directory gives in one answer
 DEPTH_MAX: Final = 10
 _AT_ONCE: Final = 50  # names in one filter: some 10 KB
+_NAME_ADVICE: Final = 'none of / : , " \\, one value, and not that of the proxy group'
 _SHOWN_MAX: Final = 100  # characters of a name that is none
 _IN_CHAIN: Final = "1.2.840.113556.1.4.1941"  # Active Directory's matching rule for groups in groups
 
@@ -148,17 +149,28 @@ class GroupFinder:
         if len(wanted) > GROUPS_MAX:
             raise _too_many_groups()
         found: dict[DN, Entry] = {}
-        for some in _portions(list(wanted)):
-            kinds = [(self._name_attribute, name.value_of(self._name_attribute) or "") for name in some]
-            entries = look(self._search([f"({kind}={escaped(value)})" for kind, value in kinds]))
-            found |= {name: entry for name, entry in self._readable(entries, []).items() if name in wanted}
+        values_of = {name: name.value_of(self._name_attribute) for name in wanted}
+        for some in _portions([name for name, value in values_of.items() if value is not None]):
+            terms = [f"({self._name_attribute}={escaped(values_of[name] or '')})" for name in some]
+            named = ((_parsed(entry.dn), entry) for entry in look(self._search(terms)))  # namesakes among them
+            found |= {name: entry for name, entry in named if name is not None and name in wanted}
+        for name in wanted:
+            if name not in found:  # its DN begins with another attribute, or spells it in its own way
+                itself = look(self._itself(name), may_be_missing=True)
+                if itself:
+                    found[name] = itself[0]
+                else:
+                    passed_over.append(f"{name.text} (group_filter does not find it)")
         return found
 
+    def _itself(self, name: DN) -> Search:
+        return attrs.evolve(self._search([self._profile.group_filter]), base=name.text, subtree=False, size_limit=1)
+
     def _readable(self, entries: Iterable[Entry], passed_over: list[str]) -> dict[DN, Entry]:
-        """Entries by their names. One whose name cannot be read is passed over, unless it holds rules.
+        """Entries by their names. One whose name cannot be read is passed over.
 
         Raises:
-            DirectoryError: it holds rules; they cannot be told from those of another group, and one may be a deny.
+            DirectoryError: it holds a deny.
         """
         found: dict[DN, Entry] = {}
         for entry in entries:
@@ -166,14 +178,23 @@ class GroupFinder:
             if name is not None:
                 found[name] = entry
                 continue
-            if rules_of(entry, self._rules_attribute, None) is not None:
-                raise DirectoryError(
-                    f"a group has rules, but no name that can be read: {_shown(entry.dn)}",
-                    Cause.AMBIGUOUS,
-                    "look at the groups of this user",
-                )
+            self._refuse_unheard(entry)
             passed_over.append(f"{_shown(entry.dn)} (it is no distinguished name)")
         return found
+
+    def _refuse_unheard(self, entry: Entry) -> None:
+        """A group that has no name here has no layer either, so what it denies would be allowed.
+
+        Raises:
+            DirectoryError: it denies something.
+        """
+        own = rules_of(entry, self._rules_attribute, None)
+        if own is not None and any(text.startswith("deny") for text in own.texts):
+            raise DirectoryError(
+                f"the group {_shown(entry.dn)} denies something, but has no name here",
+                Cause.AMBIGUOUS,
+                f"give it another name: {_NAME_ADVICE}",
+            )
 
     def _walk(self, found: dict[DN, Entry], look: Look, passed_over: list[str]) -> None:
         """Add the groups of the groups, level by level; whoever was seen is not asked again, so a ring ends."""
@@ -214,6 +235,8 @@ class GroupFinder:
             try:
                 name = self._name(dn, entry)
             except ValueError as error:
+                if with_rules:
+                    self._refuse_unheard(entry)
                 passed_over.append(f"{entry.dn} ({error})")
                 continue
             names.add(name)

@@ -253,6 +253,31 @@ def test_member_of_with_rules() -> None:
     assert {rule.group for rule in found.rules} == found.names
 
 
+def test_member_of_by_another_attribute() -> None:
+    """A group whose DN begins with something else is read by itself, and its rules are heard."""
+    odd, gone = f"ou=quarantine,{BASE}", dn_of("gone")
+    groups = {odd: group(cn=["quarantine"], rule=["deny x"]), dn_of("a"): group(rule=["allow a"])}
+    found, asked = find(groups, [odd, dn_of("a"), gone], membership="memberof", rules_attribute="rule")
+    assert found.names == {"quarantine", "a"}
+    assert {rule.texts for rule in found.rules} == {("deny x",), ("allow a",)}
+    assert found.passed_over == (f"{gone} (group_filter does not find it)",)
+    assert [(search.base, search.subtree) for search in asked] == [(BASE, True), (odd, False), (gone, False)]
+
+
+@pytest.mark.parametrize("name", ["a/b", "R&D: blocked", "a\\,b", "system-proxy,ou=more"])
+@pytest.mark.parametrize("membership", ["member", "memberof"])
+def test_rules_of_a_group_without_a_name_here(name: str, membership: str) -> None:
+    """It has no layer. What it allows is not missed much; what it denies would be allowed, so nobody can tell."""
+    dn = dn_of(name)
+    settings: dict[str, Any] = {"membership": membership, "rules_attribute": "rule"}
+    found, _ = find({dn: group(ALICE, rule=["allow x"])}, [dn], **settings)
+    assert (found.names, len(found.passed_over)) == (frozenset(), 1)
+    with pytest.raises(DirectoryError, match="denies something, but has no name here") as caught:
+        find({dn: group(ALICE, rule=["allow x", "{1} deny x"])}, [dn], **settings)
+    assert caught.value.cause is Cause.AMBIGUOUS
+    assert find({dn: group(ALICE, rule=["deny x"])}, [dn], membership=membership)[0].names == frozenset()
+
+
 # ---- names
 
 
@@ -474,12 +499,12 @@ def test_no_answer_on_the_way_up() -> None:
 
 @pytest.mark.parametrize("dn", ["", "staff", "cn=a,b", "cn=" + "x" * 5_000])
 def test_entry_without_name(dn: str) -> None:
-    """A group whose name cannot be read is passed over, unless it has rules: one of them may be a deny."""
+    """A group whose name cannot be read is passed over, unless it denies something."""
     found = finder().find(Entry(ALICE, {}), b"alice", answering(Entry(dn, {})))
     assert (found.names, len(found.passed_over)) == (frozenset(), 1)
     assert len(found.passed_over[0]) < 150
     ruled = Entry(dn, {"rule": (b"deny any:*(*)->*(*)",)})
-    with pytest.raises(DirectoryError, match="no name that can be read") as caught:
+    with pytest.raises(DirectoryError, match="no name here") as caught:
         finder(rules_attribute="rule").find(Entry(ALICE, {}), b"alice", answering(ruled))
     assert caught.value.cause is Cause.AMBIGUOUS
 
