@@ -7,7 +7,7 @@ remembered, a dead directory is our problem, is never remembered and never lets 
 import enum
 import math
 from datetime import datetime
-from typing import Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 
@@ -35,11 +35,13 @@ class EntryRules:
         group: the canonical name of the group they belong to; None: the user's own.
         entry: where they are written (a DN), for messages.
         texts: in the order in which they are asked.
+        readings: what those who know the grammar have made of them; lives as long as this does.
     """
 
     group: str | None
     entry: str
     texts: tuple[str, ...]
+    readings: dict[tuple[str, str], Any] = attrs.field(init=False, factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -92,6 +94,7 @@ class Rejection(enum.Enum):
     EMPTY_PASSWORD = "empty password"  # noqa: S105 - the name of a reason
     MALFORMED = "malformed user name or password"
     UNKNOWN_USER = "unknown user"
+    OTHER_NAME = "the user goes by another spelling of the name"
     WRONG_PASSWORD = "wrong password"  # noqa: S105 - the name of a reason
     DISABLED = "user is disabled"
     EXPIRED = "user is expired or not yet valid"

@@ -63,6 +63,7 @@ class BackendContext:
         rehashed: a right password came with an outdated hash, this is the new one. `OSError` if it cannot be kept.
         passwords: makes and checks hashes.
         proxy_group: the group whose members may use the proxy, in the tenant that the backend is built for.
+        admits_nonmembers: whether others may log in, too.
         observe: told of every step of a login, for whoever looks for a mistake.
     """
 
@@ -71,6 +72,7 @@ class BackendContext:
     rehashed: Callable[[LocalUser, str], None] = _keep_hash
     passwords: Passwords = DEFAULT_PASSWORDS
     proxy_group: str = "system-proxy"
+    admits_nonmembers: bool = False
     observe: Callable[[Step], None] = _ignore
 
 

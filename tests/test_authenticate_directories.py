@@ -1,5 +1,7 @@
 """Logins that wait for a directory: who waits for whom, how often it is asked, and what it says about live sessions."""
 
+import itertools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +29,7 @@ from tests.harness import Records
 from trioproxy import authenticate
 from trioproxy.authenticate import AuthenticationLimits, Authenticator
 from trioproxy.log import configure_log
+from trioproxy.policy import Rule, parse_rule
 
 FULL = Unavailable("too many logins at once", Cause.BUSY)
 OVERTAKEN = Unavailable("this user changed during the login")
@@ -485,12 +488,48 @@ async def test_wrong_rules_are_reported(mock_clock: MockClock) -> None:
         assert len(log.lines) == 4
 
 
-async def test_what_was_said_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory full of nonsense fills the log, and not the memory as well."""
+async def test_what_was_said_is_bounded(monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock) -> None:
+    """A directory full of nonsense fills neither the memory nor, at each login again, the log."""
     monkeypatch.setattr(authenticate, "_SAID_MAX", 3)
     authenticator = campus(FakeDirectory())
     with logged() as log:
         for number in (0, 1, 2, 3, 3, 0):
             authenticator.report_rules(with_rules(f"nonsense {number}"))
-    assert len(log.lines) == 5  # 3 is remembered, 0 made room for it
-    assert len(authenticator._said_until_s) == 3
+        assert len(log.lines) == len(authenticator._said_until_s) == 3
+        assert authenticator.counters["directory_rules_wrong"] == 6
+        mock_clock.jump(3600.0)
+        authenticator.report_rules(with_rules("nonsense 3"))
+        assert (len(log.lines), len(authenticator._said_until_s)) == (4, 1)
+
+
+async def test_of_one_user_the_first_problems_are_reported() -> None:
+    """Ten lines, though a thousand groups have a wrong rule each."""
+    groups = [f"g{number}" for number in range(1_000)]
+    rules = tuple(EntryRules(group, f"cn={group}", ("nonsense",)) for group in groups)
+    authenticator = campus(FakeDirectory())
+    with logged() as log:
+        authenticator.report_rules(attrs.evolve(alice(), groups=frozenset(groups), rules=rules))
+        assert len(log.lines) == 10
+    assert authenticator.counters["directory_rules_wrong"] == 1_000
+
+
+async def test_rules_are_read_in_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand take 25 ms, in which nobody else would be served."""
+    read_by: list[threading.Thread] = []
+
+    def parse(text: str) -> Rule:
+        read_by.append(threading.current_thread())
+        return parse_rule(text)
+
+    monkeypatch.setattr("trioproxy.policy.directory.parse_rule", parse)
+    count = itertools.count()
+
+    def answer(said: Credentials) -> Answer:
+        return attrs.evolve(accepted(said), rules=with_rules(f"tcp:*(*)->*({next(count)})").rules)
+
+    authenticator = campus(FakeBackend(answer))
+    who = await log_in(authenticator)
+    assert isinstance(who, Identity)
+    assert len(read_by) == 1
+    await authenticator.find(who)
+    assert threading.main_thread() not in read_by

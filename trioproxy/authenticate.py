@@ -8,11 +8,10 @@ resolution nor hashing nor the directory of a neighbour.
 """
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from itertools import islice
 from typing import Final, TypeAlias, assert_never
 
 import attrs
@@ -26,7 +25,7 @@ from auth.passwords import PASSWORD_BYTES_MAX
 from auth.throttle import Throttle, source_key
 from trioproxy.log import get_log
 from trioproxy.login_queue import LoginQueue
-from trioproxy.policy import rule_problems
+from trioproxy.policy import directory_layers
 from trioproxy.policy.request import IPAddress
 
 __all__ = ["AuthenticationLimits", "Authenticator", "select_tenant"]
@@ -42,6 +41,7 @@ _FINDS_MAX: Final = 4
 # A group with a wrong rule has a thousand members, who log in every minute: what was said is not said again so soon.
 _SAID_AGAIN_S: Final = 3600.0
 _SAID_MAX: Final = 1_000
+_SAID_AT_ONCE: Final = 10  # about one user; whoever mends these sees the next
 
 _UNKNOWN: Final = Rejected(Rejection.UNKNOWN_USER)
 
@@ -244,7 +244,11 @@ class Authenticator:
             return Unavailable(f"tenant {identity.tenant} has no backends")
         if identity.user is None or identity.backend not in chain.backends:
             return _UNKNOWN
-        ask = partial(chain.find, identity.tenant, identity.user, identity.backend)
+        tenant, user, backend = identity.tenant, identity.user, identity.backend
+
+        def ask() -> Answer:
+            return _with_rules_read(chain.find(tenant, user, backend))
+
         queue = self._queues.get((identity.tenant, identity.backend), self._hashing)
         asked_s = self._clock()
         with trio.move_on_after(self._limits.deadline_s):
@@ -254,16 +258,22 @@ class Authenticator:
 
     def report_rules(self, identity: Identity) -> None:
         """Say in the log what is wrong with the rules that a directory keeps for this user."""
-        now_s = self._clock()
-        for problem in rule_problems(identity):
-            self.counters["directory_rules_wrong"] += 1
-            if now_s < self._said_until_s.get(problem, -math.inf):
-                continue
-            self._said_until_s.pop(problem, None)  # to the end: the oldest goes first
-            if len(self._said_until_s) >= _SAID_MAX:
-                del self._said_until_s[next(iter(self._said_until_s))]
-            self._said_until_s[problem] = now_s + _SAID_AGAIN_S
-            get_log().warning("a rule in a directory is wrong", tenant=identity.tenant, problem=problem)
+        layers = directory_layers(identity)
+        if wrong := sum(layer.wrong for layer in layers):
+            self.counters["directory_rules_wrong"] += wrong
+        for problem in islice((problem for layer in layers for problem in layer.problems), _SAID_AT_ONCE):
+            if self._may_say(problem):
+                get_log().warning("a rule in a directory is wrong", tenant=identity.tenant, problem=problem)
+
+    def _may_say(self, problem: str) -> bool:
+        """Not again within the hour, and not what exceeds the memory for that: it would be said at each login."""
+        now_s, said = self._clock(), self._said_until_s
+        while said and said[oldest := next(iter(said))] <= now_s:
+            del said[oldest]
+        if problem in said or len(said) >= _SAID_MAX:
+            return False
+        said[problem] = now_s + _SAID_AGAIN_S
+        return True
 
     def _look(
         self, tenant: str, username: bytes, password: bytes, source: IPAddress, realms: Mapping[str, str] | None
@@ -355,7 +365,7 @@ class Authenticator:
             step: Question | Answer = first
             answer: Answer | None = None
             while isinstance(step, Question) and self._queue_of(login, step) is queue:
-                answer = step.ask()
+                answer = _with_rules_read(step.ask())
                 step = _go_on(questions, answer)
             if isinstance(answer, Rejected):
                 # From here and not where the answer is awaited: who hangs up before it has guessed all the same. In the
@@ -397,6 +407,13 @@ class Authenticator:
                 chain.open()
                 undo.callback(chain.close)
             undo.pop_all()
+
+
+def _with_rules_read(answer: Answer) -> Answer:
+    """The answer; the rules that came with it are read here, in the thread, and not where everybody waits."""
+    if isinstance(answer, Identity):
+        directory_layers(answer)
+    return answer
 
 
 def _go_on(questions: _Questions, answer: Answer) -> Question | Answer:

@@ -22,14 +22,15 @@ def build_chain(config: Config, tenant: str, context: BackendContext) -> Chain:
         BackendError: a backend's table is wrong, or its plug-in is.
     """
     settings = config.tenants()[tenant]
-    context = attrs.evolve(context, proxy_group=settings.proxy_group)
+    membership = settings.membership()
+    context = attrs.evolve(context, proxy_group=settings.proxy_group, admits_nonmembers=membership.admits_nonmembers)
     backends = []
     for name in settings.backends:
         table = config.auth.tables.get(name)
         backend = build(name, table.type, table.settings, context) if table else build(name, "local", {}, context)
         backends.append((name, backend))
     try:
-        return Chain(backends, settings.membership(), context.passwords, fall_through=settings.fall_through)
+        return Chain(backends, membership, context.passwords, fall_through=settings.fall_through)
     except ValueError as exc:
         raise BackendError(f"tenant {tenant}: {exc}") from exc
 

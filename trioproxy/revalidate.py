@@ -3,14 +3,14 @@
 sessions -> by tenant, backend and user -> those who are due -> asked, four at once for each backend
     -> no longer allowed: every session of the user ends
     -> something else than before: every session is judged again
-    -> could not tell: nothing ends, and the backend is left alone for a moment
+    -> the answer has no clear meaning, three times in a row: every session of the user ends
+    -> could not tell: nothing ends, and a backend that is down is left alone for a moment
 """
 
 import math
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -27,7 +27,11 @@ __all__ = ["LiveSession", "Revalidator"]
 
 TICK_S: Final = 1.0  # a fraction of any time in which a change of a directory must be noticed
 WORKERS: Final = 4  # as many as `Authenticator.find` asks one backend at once
+UNCLEAR_MAX: Final = 3  # in a row: one may fall into a change of the directory, three minutes do not
 RETRY_S: Final = 5.0  # after an answer that did not come; a server that starts again needs some seconds
+# What a server that is down, or on the way down, answers about everybody.
+OUTAGES: Final = frozenset({Cause.CONNECT, Cause.TLS, Cause.TIMEOUT, Cause.BUSY, Cause.SERVICE_LOGIN})
+FAILURES_MAX: Final = 20  # users in a row about whom it fails otherwise: then it is not they
 AT_ONCE: Final = 1_000  # sessions looked through before others get their turn: 1 ms
 
 Source: TypeAlias = tuple[str, str]  # tenant and backend
@@ -61,8 +65,10 @@ class _Backend:
             tell holds nobody up.
         under_way: those about whom it is being asked.
         workers: tasks that ask, one user after the other.
+        failures: about how many users in a row it failed.
         failing: it could not tell the last time.
         rest_until_s: when it may be asked again.
+        unclear: how many answers in a row had no clear meaning, by user.
         later_s: users about whom it could not tell, and when they are due again.
     """
 
@@ -70,9 +76,11 @@ class _Backend:
     due: deque[User] = attrs.field(factory=deque)
     under_way: set[User] = attrs.field(factory=set)
     workers: int = 0
+    failures: int = 0
     failing: bool = False
     rest_until_s: float = -math.inf
     later_s: dict[User, float] = attrs.field(factory=dict)
+    unclear: Counter[User] = attrs.field(factory=Counter)
 
 
 def _utc_now() -> datetime:
@@ -146,6 +154,7 @@ class Revalidator:
                 due_s[user[:2]][user] = at_s
         for source, backend in ready.items():
             backend.later_s = {user: at_s for user, at_s in backend.later_s.items() if user in self._live}
+            backend.unclear = Counter({user: n for user, n in backend.unclear.items() if user in self._live})
             users = due_s[source]
             backend.due = deque(sorted(users, key=users.__getitem__))
             for _ in range(min(WORKERS - backend.workers, len(users))):
@@ -180,31 +189,42 @@ class Revalidator:
             return  # nobody believes this directory any more
         self._services.counters["revalidations"] += 1
         if isinstance(answer, Unavailable):
-            self._failed(backend, user, answer)
+            if self._failed(backend, user, answer):
+                await self._end(user, f"{UNCLEAR_MAX} times in a row: {answer.problem}", asked_s)
         else:
             self._recovered(backend, user)
             await self._take_over(user, answer, asked_s)
 
-    def _failed(self, backend: _Backend, user: User, answer: Unavailable) -> None:
-        """Nothing ends because a directory is down: who is in stays in, and who is out stays out."""
+    def _failed(self, backend: _Backend, user: User, answer: Unavailable) -> bool:
+        """Nothing ends because a directory is down: who is in stays in, and who is out stays out.
+
+        An answer without a clear meaning is one about this user. It may hide a no, and others can bring it about, with
+        a second entry of the same name say: so it holds nobody in for long. Returns whether it was the last one.
+        """
         self._services.counters["revalidation_unavailable"] += 1
         now_s = trio.current_time()
-        log = partial(get_log().warning, tenant=user[0], backend=user[1], problem=answer.problem)
-        if answer.cause is Cause.AMBIGUOUS:  # what is wrong is the entry of this user alone
-            if user not in backend.later_s:
-                log("a user cannot be looked up, the running sessions go on", user=escaped(user[2]))
-            backend.later_s[user] = now_s + backend.interval_s
-            return
-        if not backend.failing:
-            log("a backend cannot tell who may go on, so the running sessions do")
-        backend.failing = True
-        backend.later_s[user] = backend.rest_until_s = now_s + RETRY_S
+        backend.failures += answer.cause is not Cause.AMBIGUOUS
+        if answer.cause in OUTAGES or backend.failures >= FAILURES_MAX:
+            if not backend.failing:
+                _warn("a backend cannot tell who may go on, so the running sessions do", user, answer)
+            backend.failing, backend.failures = True, 0
+            backend.later_s[user] = backend.rest_until_s = now_s + RETRY_S
+            return False
+        # It may be the entry of this user alone: others do not wait for that.
+        if user not in backend.later_s:
+            what = "a user cannot be looked up, the running sessions go on for a while"
+            _warn(what, user, answer, user=escaped(user[2]))
+        backend.later_s[user] = now_s + backend.interval_s
+        backend.unclear[user] += answer.cause is Cause.AMBIGUOUS
+        return backend.unclear[user] >= UNCLEAR_MAX
 
     def _recovered(self, backend: _Backend, user: User) -> None:
         backend.later_s.pop(user, None)
+        del backend.unclear[user]
         if backend.failing:
             get_log().info("a backend tells again who may go on", tenant=user[0], backend=user[1])
         backend.failing = False
+        backend.failures = 0
 
     # ---- what came of it
 
@@ -214,25 +234,38 @@ class Revalidator:
         older = _older(self._live.get(user, ()), asked_s)
         if isinstance(answer, Identity) and all(session.identity == answer for session in older):
             authenticator.user_confirmed(answer)
+        elif isinstance(answer, Rejected):
+            await self._end(user, answer.reason.value, asked_s)
+            return
         else:
-            # First the cache and the logins under way, so that no session begins on what no longer holds; then all that
-            # have begun, some of them since the sessions were looked through. Nothing waits in between.
-            authenticator.user_changed(user[0], user[2])
-            older = _older((session for session in self._sessions() if _user_of(session) == user), asked_s)
-            self._tell(user, answer, older)
+            older = self._forget(user, asked_s)
+            authenticator.report_rules(answer)
+            over = sum(_is_over(session, answer) for session in older)
+            self._tell(user, "the account or its password is another than before", over)
         await judge_in_turns(_hear(session, answer) for session in older)
 
-    def _tell(self, user: User, answer: Identity | Rejected, sessions: list[LiveSession]) -> None:
+    async def _end(self, user: User, why: str, asked_s: float) -> None:
+        """End every session of the user, but those about whose login was asked later."""
+        older = self._forget(user, asked_s)
+        self._tell(user, why, len(older))
+        await judge_in_turns(_revoke(session) for session in older)
+
+    def _forget(self, user: User, asked_s: float) -> list[LiveSession]:
+        """What is remembered of the user no longer holds. Returns the sessions that began on it."""
+        # First the cache and the logins under way, so that no session begins on what no longer holds; then all that
+        # have begun, some of them since the sessions were looked through. Nothing waits in between.
+        self._services.authenticator.user_changed(user[0], user[2])
+        return _older((session for session in self._sessions() if _user_of(session) == user), asked_s)
+
+    def _tell(self, user: User, why: str, over: int) -> None:
         tenant, backend, name = user
-        if isinstance(answer, Identity):
-            self._services.authenticator.report_rules(answer)
-            why = "the account or its password is another than before"
-        else:
-            why = answer.reason.value
-        over = sum(_is_over(session, answer) for session in sessions)
         if over:
             self._services.counters["revalidation_revoked"] += 1
             get_log().info("user revoked", tenant=tenant, user=escaped(name), backend=backend, sessions=over, why=why)
+
+
+def _warn(what: str, who: User, answer: Unavailable, **more: str) -> None:
+    get_log().warning(what, tenant=who[0], backend=who[1], problem=answer.problem, **more)
 
 
 def _user_of(session: LiveSession) -> User | None:
@@ -245,14 +278,14 @@ def _older(sessions: Iterable[LiveSession], asked_s: float) -> list[LiveSession]
     return [s for s in sessions if s.identity is not None and s.identity.verified_s <= asked_s]
 
 
-def _is_over(session: LiveSession, answer: Identity | Rejected) -> bool:
-    if isinstance(answer, Rejected):
-        return True
+def _is_over(session: LiveSession, answer: Identity) -> bool:
     return session.identity is not None and session.identity.epoch != answer.epoch
 
 
-def _hear(session: LiveSession, answer: Identity | Rejected) -> Iterable[None]:
-    if isinstance(answer, Rejected) or _is_over(session, answer):
-        session.revoke()
-        return ()
-    return session.identity_changed(answer)
+def _revoke(session: LiveSession) -> Iterable[None]:
+    session.revoke()
+    return ()
+
+
+def _hear(session: LiveSession, answer: Identity) -> Iterable[None]:
+    return _revoke(session) if _is_over(session, answer) else session.identity_changed(answer)

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Final
 
 from auth.backend import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth.ldap.ber import Allowance
 from auth.ldap.connection import Connection
 from auth.ldap.deadline import Deadline
 from auth.ldap.failure import DirectoryError
@@ -63,7 +64,9 @@ class LdapBackend:
         self._context = context
         self._watch = Watch(context.observe)
         self._servers = Servers(settings, self._watch)
-        self._groups = GroupFinder(settings, self._profile, context.proxy_group)
+        self._groups = GroupFinder(
+            settings, self._profile, context.proxy_group, admits_nonmembers=context.admits_nonmembers
+        )
         self._wrong = WrongPasswords(settings.wrong_password_s)
         rules = (settings.rules_attribute,) if settings.rules_attribute else ()
         changed = (self._profile.password_changed_attribute,) if self._profile.password_changed_attribute else ()
@@ -131,8 +134,8 @@ class LdapBackend:
 
     def _log_in(self, server: Server, credentials: Credentials, deadline: Deadline) -> Answer:
         person = self._search(server, credentials.username, deadline)
-        if person is None:
-            return Rejected(Rejection.UNKNOWN_USER)
+        if isinstance(person, Rejection):
+            return Rejected(person)
         refusal = self._bind(server, person, credentials, deadline)
         if refusal is not None:
             return Rejected(refusal)
@@ -144,14 +147,17 @@ class LdapBackend:
 
     def _look_up(self, server: Server, tenant: str, username: str, deadline: Deadline) -> Answer:
         person = self._search(server, username, deadline)
-        if person is None:
-            return Rejected(Rejection.UNKNOWN_USER)
+        if isinstance(person, Rejection):
+            return Rejected(person)
         return self._identity(server, person, tenant, username, deadline)
 
     # ---- the steps
 
-    def _search(self, server: Server, username: str, deadline: Deadline) -> Person | None:
-        """The one entry that has this name."""
+    def _search(self, server: Server, username: str, deadline: Deadline) -> Person | Rejection:
+        """The one entry that has this name.
+
+        One that is found by this name and has another is known here: the password is not for the next backend to see.
+        """
         text = self._profile.user_filter.replace("{username}", escaped(username))
         search = Search(self._settings.user_base, text, self._attributes, _AMBIGUOUS)
         with self._servers.service(server, deadline) as connection, self._watch.step("search") as note:
@@ -161,21 +167,18 @@ class LdapBackend:
                 raise DirectoryError(
                     f"more than one entry for {where}", Cause.AMBIGUOUS, "narrow user_filter or user_base"
                 )
-            person = person_of(entries[0], self._profile, username) if entries else None
-            if person is not None:
-                note.detail = f"{where}: {person.entry.dn}"
-            elif entries:
-                note.detail = f"{where}: {entries[0].dn}"
-                note.failed = True
+            if not entries:
+                note.detail, note.failed = f"{where}: no entry", True
+                note.advice = "a typing mistake, or look at user_base and user_filter, and at what bind_dn may see"
+                return Rejection.UNKNOWN_USER
+            person = person_of(entries[0], self._profile, username)
+            note.detail, note.failed = f"{where}: {entries[0].dn}", person is None
+            if person is None:
                 note.advice = (
                     f"its {self._profile.username_attribute} is another name: log in with that one,"
                     " or set username_attribute to the attribute that user_filter asks for"
                 )
-            else:
-                note.detail = f"{where}: no entry"
-                note.failed = True
-                note.advice = "a typing mistake, or look at user_base and user_filter, and at what bind_dn may see"
-        return person
+        return person or Rejection.OTHER_NAME
 
     def _bind(self, server: Server, person: Person, credentials: Credentials, deadline: Deadline) -> Rejection | None:
         """Let the directory check the password; None: it is right."""
@@ -253,10 +256,10 @@ class LdapBackend:
         if status.refusal is not None:
             return Rejected(status.refusal)
         with self._servers.service(server, deadline) as connection, self._watch.step("groups") as note:
-            look = partial(self._look, connection=connection, deadline=deadline)
+            look = partial(self._look, connection=connection, deadline=deadline, allowance=Allowance())
             groups = self._groups.find(person.entry, person.username, look)
             own = rules_of(person.entry, self._settings.rules_attribute, None)
-            note.detail = ", ".join(sorted(groups.names)) or "none"
+            note.detail = ", ".join(sorted(groups.names)) or f"not in {self._groups.proxy_group_dn.text}"
             if groups.passed_over:
                 note.detail += f"; without a name here: {'; '.join(groups.passed_over)}"
             note.failed = self._context.proxy_group not in groups.names
@@ -279,10 +282,16 @@ class LdapBackend:
         return status_of(entry, self._profile.status_attributes, self._context.now())
 
     def _look(
-        self, search: Search, *, connection: Connection, deadline: Deadline, may_be_missing: bool = False
+        self,
+        search: Search,
+        *,
+        connection: Connection,
+        deadline: Deadline,
+        allowance: Allowance | None = None,
+        may_be_missing: bool = False,
     ) -> Sequence[Entry]:
         """Search, and take a plain answer only."""
-        found = connection.search(search, deadline.within(self._settings.answer_s))
+        found = connection.search(search, deadline.within(self._settings.answer_s), allowance)
         if found.references and self._profile.search_references == "refuse":
             raise DirectoryError(
                 "it refers us to another directory, which we do not follow",

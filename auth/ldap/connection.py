@@ -2,13 +2,14 @@
 
 import contextlib
 import ssl
+import threading
 from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
 from auth.backend import Cause
-from auth.ldap.ber import BerError
+from auth.ldap.ber import Allowance, BerError, TooMuchError
 from auth.ldap.deadline import Deadline
 from auth.ldap.failure import DirectoryError
 from auth.ldap.messages import (
@@ -29,7 +30,6 @@ from auth.ldap.transport import Transport
 __all__ = ["Connection", "Found"]
 
 _BIND, _EXTENDED = 0x61, 0x78
-_ANSWER_BYTES_MAX: Final = 4 << 20  # of one search: 1,000 groups of 4 KiB
 _FAREWELL_S: Final = 0.1
 _EXTRA_MESSAGES_MAX: Final = 100  # references and intermediate answers beside the entries
 
@@ -54,10 +54,13 @@ class Connection:
 
     Args:
         transport: connected.
+        decoding: held while a message is read, so that however many connections of one directory bring much to read
+            at once, the rest of the program waits for one thread and not for a hundred.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, decoding: "threading.Lock | None" = None) -> None:
         self._transport = transport
+        self._decoding = decoding or threading.Lock()
         self._buffer = bytearray()
         self._number = 0
 
@@ -91,8 +94,13 @@ class Connection:
         """
         return self._single(encode_bind(self._next(), dn, password), _BIND, deadline)
 
-    def search(self, search: Search, deadline: Deadline) -> Found:
+    def search(self, search: Search, deadline: Deadline, allowance: Allowance | None = None) -> Found:
         """Look for entries.
+
+        Args:
+            search: what to look for.
+            deadline: for all of it.
+            allowance: for this and other searches; None: this one has its own.
 
         Raises:
             DirectoryError: there is no answer, or it breaks the protocol or our limits.
@@ -101,9 +109,10 @@ class Connection:
         entries: list[Entry] = []
         references = 0
         extra = 0
-        messages = self._messages(deadline)
+        wanted = frozenset(name.lower() for name in search.attributes)
+        messages = self._messages(deadline, allowance or Allowance(), wanted)
         while True:
-            message = next(messages)
+            message = _next_found(messages)
             match message.tag, message.answer:
                 case 0x65, Result() as result:
                     return Found(tuple(entries), references, result)
@@ -141,34 +150,59 @@ class Connection:
 
     def _single(self, request: bytes, tag: int, deadline: Deadline) -> Result:
         self._transport.send(request, deadline)
-        message = next(self._messages(deadline))
+        try:
+            message = next(self._messages(deadline, Allowance(), frozenset()))
+        except TooMuchError as error:
+            raise _broken(str(error)) from None
         if message.tag != tag or not isinstance(message.answer, Result):
             raise _broken("an answer that belongs to something else")
         return message.answer
 
-    def _messages(self, deadline: Deadline) -> Iterator[Message]:
-        """The answers to the last request, one after the other."""
-        taken = 0
+    def _messages(self, deadline: Deadline, allowance: Allowance, wanted: frozenset[str]) -> Iterator[Message]:
+        """The answers to the last request, one after the other.
+
+        Raises:
+            TooMuchError: they are more than is allowed.
+        """
         while True:
-            message, size = self._message(deadline)
-            taken += size
+            message = self._message(deadline, allowance, wanted)
             if message.number == 0:  # a notice of disconnection, the only one there is (RFC 4511 section 4.4.1)
                 raise DirectoryError(f"it says farewell: {message.answer}", Cause.CONNECT)
             if message.number != self._number:
                 raise _broken("an answer to another question")
-            if taken > _ANSWER_BYTES_MAX:
-                raise _broken(f"an answer of more than {_ANSWER_BYTES_MAX} bytes")
             yield message
 
-    def _message(self, deadline: Deadline) -> tuple[Message, int]:
+    def _message(self, deadline: Deadline, allowance: Allowance, wanted: frozenset[str]) -> Message:
         try:
             while (length := message_length(self._buffer)) is None or len(self._buffer) < length:
                 self._buffer += self._transport.receive(deadline)
+            allowance.take(length)
             data = bytes(self._buffer[:length])
             del self._buffer[:length]
-            return decode(data), length
+            with self._reading(deadline):
+                return decode(data, allowance, wanted)
+        except TooMuchError:
+            raise
         except BerError as error:
             raise _broken(str(error)) from None
+
+    @contextlib.contextmanager
+    def _reading(self, deadline: Deadline) -> Iterator[None]:
+        while not self._decoding.acquire(timeout=deadline.left_s()):
+            pass  # once more, which raises: nothing is left
+        try:
+            yield
+        finally:
+            self._decoding.release()
+
+
+def _next_found(messages: Iterator[Message]) -> Message:
+    try:
+        return next(messages)
+    except TooMuchError as error:
+        raise DirectoryError(
+            f"it answers more than is taken: {error}", Cause.AMBIGUOUS, "narrow the bases or the filters"
+        ) from None
 
 
 def _broken(how: str) -> DirectoryError:

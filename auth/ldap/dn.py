@@ -79,12 +79,13 @@ def answered_dn(name: str | bytes) -> DN:
     """A name that a directory gave us.
 
     Raises:
-        DirectoryError: it is none.
+        DirectoryError: it is none that we can read. That is no failure of the server, which asking another would mend:
+            whoever may make entries can make one with a name of any length.
     """
     try:
         return DN.parse(name if isinstance(name, str) else name.decode())
     except ValueError as error:
-        raise DirectoryError(f"it names an entry that can be none: {error}", Cause.PROTOCOL) from None
+        raise DirectoryError(f"it names an entry that can be none: {error}", Cause.AMBIGUOUS) from None
 
 
 def escaped_in_dn(value: str) -> str:

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     )
     from ldap3.utils.asn1 import encode
 
-from auth.ldap.ber import BerError, Element, frame_length, integer, members, read
+from auth.ldap.ber import Allowance, BerError, frame_length, integer, members, read
 
 __all__ = [
     "BUSY_CODES",
@@ -244,28 +244,35 @@ def message_length(data: bytes | bytearray) -> int | None:
     return frame_length(data, MESSAGE_BYTES_MAX)
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes, allowance: Allowance | None = None, wanted: frozenset[str] | None = None) -> Message:
     """Read one whole message.
+
+    Args:
+        data: the message.
+        allowance: what may be read, of this and other messages.
+        wanted: the attributes asked for, in lower case; others are passed over unread. None: all.
 
     Raises:
         BerError: it is none that a server may send.
+        TooMuchError: it has more attributes and values than are allowed.
     """
+    allowance = allowance or Allowance()
     (tag, contents), rest = read(data)
     if tag != _SEQUENCE or rest:
         raise BerError("that is no LDAP message")
-    (number, body), parts = _expect(contents, _INTEGER), list(islice(members(contents), _PARTS_MAX + 1))
+    (number, body), parts = _expect(contents, _INTEGER), list(islice(members(contents, allowance), _PARTS_MAX + 1))
     if not 1 < len(parts) <= _PARTS_MAX:  # with controls or without; none of them means anything to us
         raise BerError("a message with too few or too many parts")
     (operation, inside), _ = read(body)
-    return Message(integer(number), operation, _decode_operation(operation, inside))
+    return Message(integer(number), operation, _decode_operation(operation, inside, allowance, wanted))
 
 
-def _decode_operation(tag: int, contents: bytes) -> Answer:
+def _decode_operation(tag: int, contents: bytes, allowance: Allowance, wanted: frozenset[str] | None) -> Answer:
     match tag:
         case 0x61 | 0x65 | 0x78:
-            return _decode_result(contents)
+            return _decode_result(contents, allowance)
         case 0x64:
-            return _decode_entry(contents)
+            return _decode_entry(contents, allowance, wanted)
         case 0x73:
             return Reference()
         case 0x79:
@@ -274,39 +281,40 @@ def _decode_operation(tag: int, contents: bytes) -> Answer:
             raise BerError(f"an answer of an unknown kind, tag {tag:#x}")
 
 
-def _decode_result(contents: bytes) -> Result:
+def _decode_result(contents: bytes, allowance: Allowance) -> Result:
     code, rest = _expect(contents, _ENUMERATED)
     _, rest = _expect(rest, _OCTETS)
     diagnostic, rest = _expect(rest, _OCTETS)
-    for _ in members(rest):  # referrals, SASL credentials, names of extended results: well-formed, and not for us
+    for _ in members(rest, allowance):  # referrals, SASL credentials, names of extended results: not for us
         pass
     return Result(integer(code), diagnostic.decode(errors="replace"))
 
 
-def _decode_entry(contents: bytes) -> Entry:
+def _decode_entry(contents: bytes, allowance: Allowance, wanted: frozenset[str] | None) -> Entry:
     name, rest = _expect(contents, _OCTETS)
     listed, rest = _expect(rest, _SEQUENCE)
     if rest:
         raise BerError("an entry with too many parts")
     attributes: dict[str, tuple[bytes, ...]] = {}
-    for element in members(listed):
-        description, values = _decode_attribute(element)
+    for tag, element in members(listed, allowance):
+        if tag != _SEQUENCE:
+            raise BerError("an attribute that is none")
+        raw, values = _expect(element, _OCTETS)
+        description = _text(raw).lower()
+        if wanted is not None and description.partition(";")[0] not in wanted:
+            continue
         if description in attributes:
             raise BerError("an entry with an attribute twice")
-        attributes[description] = values
+        attributes[description] = _decode_values(values, allowance)
     return Entry(_text(name), attributes)
 
 
-def _decode_attribute(element: Element) -> tuple[str, tuple[bytes, ...]]:
-    tag, contents = element
-    if tag != _SEQUENCE:
-        raise BerError("an attribute that is none")
-    description, rest = _expect(contents, _OCTETS)
-    listed, rest = _expect(rest, _SET)
-    values = tuple(members(listed))
+def _decode_values(data: bytes, allowance: Allowance) -> tuple[bytes, ...]:
+    listed, rest = _expect(data, _SET)
+    values = tuple(members(listed, allowance))
     if rest or any(kind != _OCTETS for kind, _ in values):
         raise BerError("an attribute with values that are none")
-    return _text(description).lower(), tuple(value for _, value in values)
+    return tuple(value for _, value in values)
 
 
 def _expect(data: bytes, tag: int) -> tuple[bytes, bytes]:

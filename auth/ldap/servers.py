@@ -91,8 +91,9 @@ class Servers:
         self._settings = settings
         self._watch = watch
         self._certificates = Certificates(settings.ca_file)
-        self._service_refused: tuple[float, DirectoryError] | None = None
+        self._service_refused: tuple[float, str] | None = None  # until when, and the server's words
         self._closed = False
+        self._decoding = threading.Lock()
         self.all = tuple(_server(url) for url in settings.urls)
 
     def check(self) -> None:
@@ -154,7 +155,7 @@ class Servers:
         with self._watch.step("connect") as note:
             transport = connect(server.host, addresses, connecting)
             note.detail = str(server.host)
-        connection = Connection(transport)
+        connection = Connection(transport, self._decoding)
         try:
             if server.ldaps or not self._settings.insecure_plaintext:
                 with self._watch.step("TLS" if server.ldaps else "StartTLS") as note:
@@ -207,7 +208,8 @@ class Servers:
             return self.connect(server, deadline)  # a directory that lets everybody search
         refused = self._service_refused
         if refused is not None and time.monotonic() < refused[0]:
-            raise refused[1]
+            # A new one each time: an exception keeps the frames of all through whom it went, with their passwords.
+            raise _not_accepted(refused[1], Cause.SERVICE_LOGIN)
         with self._watch.step("secret") as note:
             password = read_secret(file)
             note.detail = f"{file} is read"
@@ -225,20 +227,23 @@ class Servers:
         result = connection.bind(dn, password, deadline)
         if result.code == 0:
             return
-        error = DirectoryError(
-            f"our own account is not accepted: {result}",
-            Cause.BUSY if result.code in BUSY_CODES else Cause.SERVICE_LOGIN,
-            "look at bind_dn, and at the password in bind_password_file (no line but the first counts)",
-        )
         if result.code == ResultCode.INVALID_CREDENTIALS:
             # Every login of every user would try again, and lock the account.
-            self._service_refused = (time.monotonic() + self._settings.wrong_password_s, error)
-        raise error
+            self._service_refused = (time.monotonic() + self._settings.wrong_password_s, str(result))
+        raise _not_accepted(str(result), Cause.BUSY if result.code in BUSY_CODES else Cause.SERVICE_LOGIN)
 
     def _in_order(self) -> Iterator[Server]:
         now_s = time.monotonic()
         working = [server for server in self.all if server.failed_until_s <= now_s]
         yield from working or self.all
+
+
+def _not_accepted(result: str, cause: Cause) -> DirectoryError:
+    return DirectoryError(
+        f"our own account is not accepted: {result}",
+        cause,
+        "look at bind_dn, and at the password in bind_password_file (no line but the first counts)",
+    )
 
 
 def read_secret(path: str) -> bytes:

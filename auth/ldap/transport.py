@@ -4,17 +4,19 @@ A deadline is absolute. With a time limit for each read, as ldap3 has it, a serv
 thread for ever.
 """
 
+import contextlib
 import math
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -23,6 +25,8 @@ from auth.ldap.deadline import Deadline
 from auth.ldap.failure import DirectoryError
 
 __all__ = ["Certificates", "Host", "Transport", "connect"]
+
+T = TypeVar("T")
 
 _KEEP_ADDRESSES_S: Final = 60.0  # as long as a directory's name usually lives
 _READ_BYTES: Final = 16_384  # a TLS record
@@ -100,11 +104,18 @@ class Host:
                 known: Future[tuple[str, ...]] = Future()
                 known.set_result(self._known)
                 return known
-            if self._running is None:
-                self._running = Future()
-                # A daemon: an interpreter that ends does not wait for a dead name server.
-                threading.Thread(target=self._look_up, args=(self._running,), name="ldap-host", daemon=True).start()
-            return self._running
+            if self._running is not None:
+                return self._running
+            running: Future[tuple[str, ...]] = Future()
+            # A daemon: an interpreter that ends does not wait for a dead name server.
+            thread = threading.Thread(target=self._look_up, args=(running,), name="ldap-host", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives us no thread now; whoever asks next tries again
+                running.set_exception(OSError(str(error)))
+            else:
+                self._running = running
+            return running
 
     def _look_up(self, running: "Future[tuple[str, ...]]") -> None:
         try:
@@ -174,11 +185,59 @@ def _make_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
+class _Tls:
+    """TLS over a socket, fed by hand: a record at a time, with a look at the clock in between.
+
+    OpenSSL reads on by itself for as long as records come that carry no data. A server that sends nothing but key
+    updates (RFC 8446 section 4.6.3) holds a thread in one `SSLSocket.recv` beyond any time limit.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> None:
+        self._sock = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+
+    def do(self, step: Callable[[], T], deadline: Deadline) -> T:
+        """Do a step of TLS, and send and receive what it needs."""
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._send(deadline)
+                self._feed(deadline)
+            except ssl.SSLError:
+                with contextlib.suppress(OSError, DirectoryError):
+                    self._send(deadline)  # the alert, for the other side's log
+                raise
+            else:
+                self._send(deadline)
+                return done
+
+    def has_more(self) -> bool:
+        """Whether something is here that was not asked for."""
+        return bool(self._incoming.pending or self.object.pending())
+
+    def _send(self, deadline: Deadline) -> None:
+        if self._outgoing.pending:
+            self._sock.settimeout(deadline.left_s())
+            self._sock.sendall(self._outgoing.read())
+
+    def _feed(self, deadline: Deadline) -> None:
+        self._sock.settimeout(deadline.left_s())
+        data = self._sock.recv(_READ_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+
 @attrs.define(eq=False)
 class Transport:
     """A connected stream of bytes. For one thread at a time."""
 
     _sock: socket.socket
+    _tls: _Tls | None = attrs.field(default=None, init=False)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         """Send all of it.
@@ -187,8 +246,11 @@ class Transport:
             DirectoryError: the connection is gone, or it takes too long.
         """
         try:
-            self._sock.settimeout(deadline.left_s())
-            self._sock.sendall(data)
+            if self._tls is None:
+                self._sock.settimeout(deadline.left_s())
+                self._sock.sendall(data)
+            else:
+                self._tls.do(partial(self._tls.object.write, data), deadline)
         except TimeoutError:
             raise _too_late() from None
         except OSError as error:
@@ -201,10 +263,15 @@ class Transport:
             DirectoryError: the connection is gone, or nothing comes in time.
         """
         try:
-            self._sock.settimeout(deadline.left_s())
-            data = self._sock.recv(_READ_BYTES)
+            if self._tls is None:
+                self._sock.settimeout(deadline.left_s())
+                data = self._sock.recv(_READ_BYTES)
+            else:
+                data = self._tls.do(partial(self._tls.object.read, _READ_BYTES), deadline)
         except TimeoutError:
             raise _too_late() from None
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            data = b""
         except OSError as error:
             raise _lost(error) from None
         if not data:
@@ -218,16 +285,14 @@ class Transport:
             DirectoryError: the certificate is not accepted, or there is no TLS to be had.
         """
         try:
-            wrapped = context.wrap_socket(self._sock, server_hostname=name, do_handshake_on_connect=False)
-            self._sock = wrapped
-            wrapped.settimeout(deadline.left_s())
-            wrapped.do_handshake()
+            self._tls = _Tls(self._sock, context, name)
+            self._tls.do(self._tls.object.do_handshake, deadline)
         except ssl.SSLCertVerificationError as error:
             advice = _TLS_ADVICE.get(error.verify_code, "look at the certificate: openssl s_client -connect HOST:PORT")
             raise DirectoryError(
                 f"the certificate is not accepted: {error.verify_message}", Cause.TLS, advice
             ) from None
-        except TimeoutError:
+        except (TimeoutError, DirectoryError):
             raise DirectoryError(
                 "no TLS handshake in time", Cause.TIMEOUT, "is this really the TLS port? ldaps:// has 636, ldap:// 389"
             ) from None
@@ -237,10 +302,12 @@ class Transport:
                 Cause.TLS,
                 "is this really the TLS port (ldaps:// has 636, ldap:// 389), and does it speak TLS 1.2?",
             ) from None
-        return _describe(wrapped)
+        return _describe(self._tls.object)
 
     def is_stale(self) -> bool:
         """Whether something came that nobody asked for: its end, a farewell. Then it is of no more use."""
+        if self._tls is not None and self._tls.has_more():
+            return True
         poll = select.poll()  # select() knows no descriptor above 1023
         poll.register(self._sock, select.POLLIN | select.POLLHUP)
         return bool(poll.poll(0))
@@ -277,11 +344,11 @@ def connect(host: Host, addresses: Sequence[str], deadline: Deadline) -> Transpo
     )
 
 
-def _describe(sock: ssl.SSLSocket) -> str:
-    certificate = sock.getpeercert() or {}
+def _describe(tls: ssl.SSLObject) -> str:
+    certificate = tls.getpeercert() or {}
     alternatives: Sequence[tuple[str, str]] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
     names = [value for _, value in alternatives]
-    return f"{sock.version()}, certificate for {', '.join(names)}, valid until {certificate.get('notAfter')}"
+    return f"{tls.version()}, certificate for {', '.join(names)}, valid until {certificate.get('notAfter')}"
 
 
 def _too_late() -> DirectoryError:

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from auth import Answer, Backend, Credentials, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Backend, Cause, Credentials, EntryRules, Identity, Rejected, Rejection, Unavailable
 from auth.chain import Chain
 from auth.local import LocalBackend, LocalSettings
 from auth.passwords import Passwords
@@ -219,3 +219,22 @@ def test_open_is_all_or_nothing() -> None:
     with pytest.raises(ConnectionRefusedError, match="no directory"):
         chain_of(first, Unreachable(), last).open()
     assert [(backend.opened, backend.closed) for backend in (first, last)] == [(1, 1), (0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "taken"),
+    [
+        ([("x",) * 256] * 3 + [("x",) * 232], True),
+        ([("x",) * 256] * 3 + [("x",) * 233], False),
+        ([("é" * 1_024,) * 64] * 2, True),
+        ([("é" * 1_024,) * 64] * 2 + [("x",)], False),
+    ],
+)
+def test_rules_of_one_identity_are_bounded(texts: list[tuple[str, ...]], taken: bool) -> None:
+    """A thousand of 256 KiB, all its groups together; not some of them, as the one left out may be a deny."""
+    rules = tuple(EntryRules("system-proxy", f"cn={number}", entry) for number, entry in enumerate(texts))
+    backend = FakeBackend(lambda said: attrs.evolve(accepted(said), rules=rules))
+    answer = Chain([("campus", backend)], "system-proxy").authenticate(Credentials("main", "alice", "pw"))
+    assert isinstance(answer, Identity if taken else Unavailable)
+    if isinstance(answer, Unavailable):
+        assert answer.cause is Cause.AMBIGUOUS

@@ -1,7 +1,7 @@
 """Second opinions: what rules mean and how they are written, said plainly and without the code under test."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from auth import Identity
@@ -67,26 +67,32 @@ def layers_of(who: Identity) -> list[Scope]:
     return layers + ([Scope(ScopeKind.USER, who.tenant, who.user)] if who.user else [])
 
 
-def directory_rules(who: Identity, scope: Scope) -> list[Rule]:
-    """The rules that come with an identity for one of its layers, read by the parser of this file."""
+def directory_rules(who: Identity, scope: Scope) -> list[list[Rule]]:
+    """The rules of each entry that comes with an identity for one of its layers, read by the parser of this file."""
     groups = {ScopeKind.USER: None, ScopeKind.GROUP: scope.name}
-    texts = [
-        text
+    entries = [
+        [parse(text) for text in entry.texts]
         for entry in who.rules
         if scope.kind in groups and entry.group == groups[scope.kind]
-        for text in entry.texts
     ]
-    rules = [parse(text) for text in texts]
-    return [rule for rule in rules if rule is not None and rule.user is None and rule.group is None]
+    return [[r for r in rules if r is not None and r.user is None and r.group is None] for rules in entries]
+
+
+def layer_vote(
+    stored: Iterable[Rule], written: Iterable[Iterable[Rule]], request: AccessRequest, address: IPAddress
+) -> Rule | None:
+    """The store's first match; without one the first match of each entry, of which a deny counts before an allow."""
+    found = [next((rule for rule in rules if matches(rule, request, address)), None) for rules in (stored, *written)]
+    return found[0] or min(filter(None, found[1:]), key=lambda rule: rule.allow, default=None)
 
 
 def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress) -> tuple[str, str, str]:
     """The layers' vote about one address, as `asking.outcome` writes it."""
     votes = []
     for scope in layers_of(request.identity):
-        layer = [*rule_sets.get(scope, RuleSet()), *directory_rules(request.identity, scope)]
-        found = [rule for rule in layer if matches(rule, request, address)]
-        votes += [(scope, found[0])] if found else []
+        written = directory_rules(request.identity, scope)
+        found = layer_vote(rule_sets.get(scope, RuleSet()), written, request, address)
+        votes += [(scope, found)] if found else []
     for what, allow in (("rule", False), ("permit", True)):
         for scope, rule in votes:
             if rule.allow is allow:

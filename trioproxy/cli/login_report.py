@@ -17,6 +17,7 @@ LOCAL_ADVICE: Final[Mapping[Rejection, str]] = {
     Rejection.EMPTY_PASSWORD: "no client gets in with an empty password",
     Rejection.MALFORMED: "look for characters that are no text",
     Rejection.UNKNOWN_USER: "a typing mistake, or another tenant? `trioproxy user add {name}` adds a local user",
+    Rejection.OTHER_NAME: "log in with the name as `trioproxy user list` shows it",
     Rejection.WRONG_PASSWORD: "`trioproxy user passwd {name}` sets a new password for a local user",
     Rejection.DISABLED: "`trioproxy user enable {name}` lets a local user in again",
     Rejection.EXPIRED: "`trioproxy user change {name} --valid-until 2026-12-31` prolongs a local user",
@@ -33,6 +34,7 @@ DIRECTORY_ADVICE: Final[Mapping[Rejection, str]] = {
         "a typing mistake, or another tenant? otherwise look at user_base and user_filter of {backend}, and at what"
         " bind_dn may see"
     ),
+    Rejection.OTHER_NAME: "log in with the name as {backend} has it in username_attribute",
     Rejection.WRONG_PASSWORD: "{backend} says so; the password is changed there",
     Rejection.DISABLED: "{backend} says so; enable or unlock the account there, or see status_attributes",
     Rejection.EXPIRED: "{backend} says so; prolong the account or its password there, or see status_attributes",

@@ -1,28 +1,29 @@
-"""Rules that a directory keeps with its users and groups: the ends of their layers, read when they are first needed.
+"""Rules that a directory keeps with its users and groups: the ends of their layers, read once for each entry.
 
 They come with the identity, as text. Inside a layer the store's rules are asked first, so there the proxy's own
-administrator has the first word. A text that is no rule is left out: it neither allows nor denies anything, and
-`rule_problems` tells of it.
+administrator has the first word. Where they say nothing each entry votes by itself, and one deny denies: whoever may
+write one entry does not undo what another of the same name forbids. A text that is no rule is left out: it neither
+allows nor denies anything, and `rule_problems` tells of it.
 """
 
-from functools import lru_cache
-from typing import Final
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import attrs
 
 from auth import EntryRules, Identity
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
-from trioproxy.policy.index import LayerIndex, Votes
+from trioproxy.policy.index import Entry, LayerIndex, Votes
 from trioproxy.policy.ranges import address_number, within
 from trioproxy.policy.request import IPAddress, RuleProtocol
 from trioproxy.policy.rules import Question, Rule, check_scope, host_ranges
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["ENTRIES_MAX", "TEXTS_MAX", "DirectoryLayer", "directory_layers", "rule_problems"]
+__all__ = ["PROBLEMS_MAX", "TEXTS_MAX", "DirectoryLayer", "add_votes", "directory_layers", "rule_problems"]
 
-ENTRIES_MAX: Final = 4_096  # entries kept as rules: each group and who is online, some 8 KB for an entry of five rules
-TEXTS_MAX: Final = 1_000  # of one entry: reading them takes 25 ms, and everybody waits meanwhile
+PROBLEMS_MAX: Final = 3  # told of one entry; whoever mends these sees the next
+TEXTS_MAX: Final = 1_000  # of one entry: reading them takes 25 ms
 SHOWN_MAX: Final = 512  # characters of a DN or of a wrong text in a message
 
 
@@ -34,13 +35,15 @@ class DirectoryLayer:
         scope: the layer.
         origin: the DN of the entry.
         rules: those of its texts that are rules, in their order.
-        problems: one line about each of the others.
+        problems: a line about each of the first others, and how many more there are.
+        wrong: how many others there are.
     """
 
     scope: Scope
     origin: str
     rules: RuleSet
     problems: tuple[str, ...]
+    wrong: int
     _name: str = attrs.field(init=False, repr=False)
     _index: LayerIndex = attrs.field(init=False, repr=False)
 
@@ -52,10 +55,11 @@ class DirectoryLayer:
     def _index_of_rules(self) -> LayerIndex:
         return LayerIndex(self.scope, self.rules, self.origin)
 
-    def collect(self, question: Question, votes: Votes) -> None:
-        """Vote for the layer, unless it has voted."""
-        if self._name not in votes:
-            self._index.collect(question, votes)
+    def vote(self, question: Question) -> Entry | None:
+        """The first of its rules that matches."""
+        votes: Votes = {}
+        self._index.collect(question, votes)
+        return votes.get(self._name)
 
     def may_ever(self, client_address: IPAddress, protocol: RuleProtocol) -> bool:
         """Could any destination be permitted? See `Policy.may_ever`."""
@@ -66,10 +70,16 @@ class DirectoryLayer:
         )
 
 
+# By entry and not by user: the rules of a group are read once for all its members who are online. They live with the
+# identities, so that no number of entries makes them be read again for each request.
+_SHARED: Final[WeakValueDictionary[tuple[Any, ...], DirectoryLayer]] = WeakValueDictionary()
+
+
 def directory_layers(identity: Identity) -> list[DirectoryLayer]:
     """The rules that come with an identity, in the order in which they are asked.
 
-    Somebody outside the proxy group has none, and nobody has those of a group without being in it.
+    Somebody outside the proxy group has none, and nobody has those of a group without being in it. The first call for
+    an identity reads its rules, which takes up to 25 ms; the authenticator makes it where nobody else waits.
     """
     if not identity.member:
         return []
@@ -80,8 +90,20 @@ def directory_layers(identity: Identity) -> list[DirectoryLayer]:
     ]
 
 
+def add_votes(identity: Identity, question: Question, votes: Votes) -> None:
+    """Let the entries vote for each layer that has no vote yet; of several for one layer a deny counts."""
+    voted = frozenset(votes)
+    for layer in directory_layers(identity):
+        entry = layer.vote(question)
+        if entry is None or entry.scope in voted:
+            continue
+        known = votes.get(entry.scope)
+        if known is None or entry.rank < known.rank:
+            votes[entry.scope] = entry
+
+
 def rule_problems(identity: Identity) -> tuple[str, ...]:
-    """A line for each text that comes with an identity and is no rule, fit for a log.
+    """A line for each of the first texts of an entry that are no rules, and how many more there are, fit for a log.
 
     It names the entry of the directory, the text, and the column with what was expected there.
     """
@@ -94,26 +116,41 @@ def _owner(identity: Identity, entry: EntryRules) -> str | None:
     return entry.group if entry.group in identity.groups else None
 
 
-@lru_cache(maxsize=ENTRIES_MAX)
 def _read(tenant: str, owner: str, entry: EntryRules) -> DirectoryLayer:
-    # By entry and not by user: the rules of a group are read once for all its members.
+    layer: DirectoryLayer | None = entry.readings.get((tenant, owner))
+    if layer is None:
+        key = (tenant, owner, entry.group is None, entry.entry, entry.texts)
+        layer = _SHARED.get(key)
+        if layer is None:
+            layer = _SHARED[key] = _parse(tenant, owner, entry)
+        entry.readings[tenant, owner] = layer
+    return layer
+
+
+def _parse(tenant: str, owner: str, entry: EntryRules) -> DirectoryLayer:
     scope = Scope(ScopeKind.USER if entry.group is None else ScopeKind.GROUP, tenant, owner)
     origin = _shown(entry.entry)
     rules: list[Rule] = []
     problems: list[str] = []
+    wrong = 0
     for text in entry.texts[:TEXTS_MAX]:
         try:
             rule = parse_rule(text)
             check_scope(rule, scope)
         except ValueError as error:
-            problems.append(_shown_problem(origin, text, error))
+            wrong += 1
+            if wrong <= PROBLEMS_MAX:
+                problems.append(_shown_problem(origin, text, error))
         else:
             rules.append(rule)
+    if wrong > PROBLEMS_MAX:
+        problems.append(f"{origin}: {wrong - PROBLEMS_MAX} more are left out")
     if len(entry.texts) > TEXTS_MAX:
         # What is not read may be a deny; so where those that are read say nothing, the answer is no.
         rules.append(parse_rule(f'deny any:*(*)->*(*) note="only {TEXTS_MAX} rules of one entry are read"'))
         problems.append(f"{origin}: {len(entry.texts)} rules, of which only the first {TEXTS_MAX} allow anything")
-    return DirectoryLayer(scope, origin, RuleSet(rules), tuple(problems))
+        wrong += len(entry.texts) - TEXTS_MAX
+    return DirectoryLayer(scope, origin, RuleSet(rules), tuple(problems), wrong)
 
 
 def _shown_problem(origin: str, text: str, error: ValueError) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from auth import Identity
-from trioproxy.policy.directory import directory_layers
+from trioproxy.policy.directory import add_votes, directory_layers
 from trioproxy.policy.floor import Floor
 from trioproxy.policy.index import Entry, Index, Votes
 from trioproxy.policy.networks import embedded_addresses
@@ -70,9 +70,10 @@ class Explanation:
 class Policy:
     """The floor and the rules of all layers. Immutable: changed rules are a new Policy.
 
-    The floor comes first. Inside a layer the first matching rule decides, the store's before those that come with the
-    identity; then the layers vote: one deny denies, otherwise one allow allows, otherwise it is denied. An IPv6 address
-    that carries an IPv4 address is permitted only if each of the two is.
+    The floor comes first. Inside a layer the first matching rule of the store decides; where none matches each entry
+    that comes with the identity votes by its own first match, and one deny counts. Then the layers vote: one deny
+    denies, otherwise one allow allows, otherwise it is denied. An IPv6 address that carries an IPv4 address is
+    permitted only if each of the two is.
     """
 
     def __init__(self, rule_sets: Mapping[Scope, RuleSet], floor: Floor) -> None:
@@ -138,8 +139,7 @@ class Policy:
         question = Question.of(request, address)
         votes = self._index.votes(question)
         if request.identity.rules:  # most have none, and pay nothing
-            for layer in directory_layers(request.identity):
-                layer.collect(question, votes)
+            add_votes(request.identity, question, votes)
         return votes
 
 

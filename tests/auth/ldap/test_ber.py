@@ -1,13 +1,21 @@
 """What a directory's bytes may be: BER of the kind that LDAP allows, or an error."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auth.ldap.ber import BerError, Element, frame_length, integer, members, read
+from auth.ldap import ber
+from auth.ldap.ber import Allowance, BerError, Element, TooMuchError, frame_length, integer, read
 from tests.auth.ldap.asn1 import tlv
 
 MAXIMUM = 1 << 20
+
+
+def members(data: bytes) -> Iterator[Element]:
+    """However many there are."""
+    return ber.members(data, Allowance(elements_left=1 << 30))
 
 
 @st.composite
@@ -143,3 +151,14 @@ def test_integer_refuses(contents: bytes) -> None:
     """None, or more than MessageID and result codes have (RFC 4511 section 4.1.1: up to 2**31 - 1)."""
     with pytest.raises(BerError, match="integer"):
         integer(contents)
+
+
+def test_allowance() -> None:
+    """Habit 6: elements and bytes of one question, however they are spread over messages."""
+    allowance = Allowance(bytes_left=10, elements_left=5)
+    assert len(list(ber.members(b"\x04\0" * 3, allowance))) == 3
+    with pytest.raises(TooMuchError, match="values"):
+        list(ber.members(b"\x04\0" * 3, allowance))
+    allowance.take(10)
+    with pytest.raises(TooMuchError, match="bytes"):
+        allowance.take(1)

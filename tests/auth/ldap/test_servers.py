@@ -231,6 +231,22 @@ def test_name_server_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(Host("::1", 636)) == "[::1]:636"
 
 
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a look-up: that one fails, nothing else does, and the next works."""
+    host = Host("localhost", 389)
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        assert host.endpoints() == frozenset()
+        with pytest.raises(DirectoryError, match="can't start new thread") as caught:
+            host.addresses(Deadline.after(1))
+    assert caught.value.cause is Cause.CONNECT
+    assert "127.0.0.1" in host.addresses(Deadline.after(5))
+
+
 def test_addresses_of_the_servers(slapd: Slapd) -> None:
     """Known from the start, so that they can be nobody's target."""
     with trying(of_slapd(slapd, slapd.tls_url, slapd.url.replace("localhost", "127.0.0.1"))) as campus:

@@ -1,8 +1,11 @@
 """What slapd would never do: referrals with a trap, broken TLS, silence, garbage, entries that change in between."""
 
+import gc
+import itertools
 import resource
 import ssl
 import threading
+import types
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from auth import Answer, Cause, Identity, Rejected, Rejection, Unavailable
+from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
 from auth.ldap import LdapSettings
 from tests.auth.ldap.trying import UNKNOWN, settings_for, trying
 from tests.directories.authority import Authority
@@ -325,7 +328,9 @@ def test_misbehaviour(
     with ScriptedServer(script, tls=tls) as server, trying(make_settings(server.url, **QUICK)) as campus:
         before = threading.active_count()
         answer = campus.log_in("alice")
-        unavailable(answer, Cause.TIMEOUT, Cause.CONNECT, Cause.PROTOCOL, Cause.BUSY)
+        # Much is about what was found, and not the server's failure: others may write entries.
+        much = (Cause.AMBIGUOUS,) if name == "MiBs of entries" else ()
+        unavailable(answer, Cause.TIMEOUT, Cause.CONNECT, Cause.PROTOCOL, Cause.BUSY, *much)
         assert sum(request.dn == dn_of("alice") for request in server.binds) <= 1
         broken.clear()
         assert isinstance(campus.log_in("alice"), Identity)
@@ -425,3 +430,93 @@ def test_tls_handshake_that_never_ends(make_settings: Callable[..., Any]) -> Non
         with trying(make_settings(f"ldaps://localhost:{server.port}", **QUICK)) as campus:
             unavailable(campus.log_in("alice"), Cause.TIMEOUT)
         assert server.requests == []
+
+
+# ---- our own account
+
+
+def reachable(beginning: object) -> set[int]:
+    """Every object that can be reached from this one, but for modules and classes."""
+    seen: dict[int, object] = {}
+    left = [beginning]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, type | types.ModuleType | types.FunctionType):
+            seen[id(one)] = one
+            left += gc.get_referents(one)
+    return set(seen)
+
+
+def test_refused_service_account_keeps_no_passwords(make_settings: Callable[..., Any]) -> None:
+    """What is remembered of the refusal is its words: nothing grows, and nobody's credentials are kept with it."""
+    with ScriptedServer(result_for(49)) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            asked = [Credentials("main", f"user{number}", f"secret-{number}") for number in range(3)]
+            for credentials in asked:
+                unavailable(campus.backend.authenticate(credentials), Cause.SERVICE_LOGIN)
+            assert len(server.binds) == 1
+            assert not reachable(campus.backend._servers) & set(map(id, asked))
+
+
+# ---- what one login may cost
+
+
+def found_by(where: Callable[[Request], bool], *replies: Any) -> Script:
+    """Alice and her groups, with these messages before the end of one search."""
+
+    def script(request: Request) -> Reply:
+        if request.kind is Kind.BIND:
+            return [bind_result()]
+        own = [] if where(request) else [entry(PROXY_GROUP if GROUPS in request.base else dn_of("alice"), ALICE)]
+        return [*own, *(replies if where(request) else ()), search_done()]
+
+    return script
+
+
+@pytest.mark.parametrize(("values", "taken"), [(19_000, True), (20_001, False)])
+def test_many_values(make_settings: Callable[..., Any], values: int, taken: bool) -> None:
+    """However short they are; it says nothing about the server, which goes on being asked first."""
+    many = entry(dn_of("alice"), {**ALICE, "memberOf": [b"cn=a"] * (values - 1) + [PROXY_GROUP]})
+    with ScriptedServer(found_by(of_people, many)) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True, membership="memberof")) as campus:
+            answer = campus.find("alice")
+            if taken:
+                assert isinstance(answer, Identity)
+            else:
+                assert "more values than are taken" in unavailable(answer, Cause.AMBIGUOUS).problem
+            assert campus.backend._servers.all[0].failed_until_s == 0.0
+
+
+def test_values_nobody_asked_for(make_settings: Callable[..., Any]) -> None:
+    """They are not even read."""
+    many = entry(dn_of("alice"), {**ALICE, "description": [b""] * 300_000})
+    with ScriptedServer(found_by(of_people, many)) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            assert isinstance(campus.find("alice"), Identity)
+
+
+def test_searches_for_groups_share_what_they_may_bring(make_settings: Callable[..., Any]) -> None:
+    """Level by level, each answer allowed by itself: 4 MiB are the end for all together."""
+    levels = itertools.count()
+
+    def script(request: Request) -> Reply:
+        if not of_groups(request) or request.scope == 0:
+            return found_by(of_groups)(request)
+        level = next(levels)
+        big = [entry(f"cn=g{level}x{n},{GROUPS}", {"cn": [b"x" * 10_000]}) for n in range(90)]
+        return [*big, search_done()]
+
+    with ScriptedServer(script) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True, nested_groups="walk")) as campus:
+            assert "more bytes than are taken" in unavailable(campus.find("alice"), Cause.AMBIGUOUS).problem
+            assert len([search for search in server.searches if of_groups(search)]) == 5
+
+
+def test_one_message_is_read_at_a_time(make_settings: Callable[..., Any]) -> None:
+    """Of all connections to a directory; who waits for that waits no longer than for anything else."""
+    with ScriptedServer(found_by(lambda _: False)) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True, **QUICK)) as campus:
+            assert isinstance(campus.find("alice"), Identity)
+            with campus.backend._servers._decoding:
+                unavailable(campus.find("alice"), Cause.TIMEOUT)
+            assert isinstance(campus.find("alice"), Identity)

@@ -14,10 +14,11 @@ from auth.local import BackendContext
 from tests.directories.slapd import Slapd
 from tests.directories.tree import GROUPS, PEOPLE, SERVICE, password_of
 
-__all__ = ["NOT_A_MEMBER", "UNKNOWN", "WRONG", "Trying", "of_slapd", "settings_for", "trying"]
+__all__ = ["NOT_A_MEMBER", "OTHER_NAME", "UNKNOWN", "WRONG", "Trying", "of_slapd", "settings_for", "trying"]
 
 UNKNOWN = Rejected(Rejection.UNKNOWN_USER)
 WRONG = Rejected(Rejection.WRONG_PASSWORD)
+OTHER_NAME = Rejected(Rejection.OTHER_NAME)
 NOT_A_MEMBER = Rejected(Rejection.NOT_A_MEMBER)
 
 
