@@ -41,7 +41,14 @@ _ERROR: Final = 0x08
 
 
 class _Way:
-    """One direction of a relay."""
+    """One direction of a relay.
+
+    Attributes:
+        back: the other direction.
+        held: something is kept because the sink takes no more; nothing is read meanwhile.
+    """
+
+    back: "_Way"
 
     __slots__ = (
         "_at_end",
@@ -53,9 +60,11 @@ class _Way:
         "_sink",
         "_small_reads",
         "_source",
+        "back",
         "bulk",
         "carried",
         "ended",
+        "held",
         "queued",
         "readable",
         "sink_reset",
@@ -80,30 +89,39 @@ class _Way:
         self.carried = 0  # bytes that the kernel has taken for the sink
         self.readable = True  # there may be something; what came before the relay began told its edge to somebody else
         self.ended = False
+        self.held = False
         self.queued = False  # it had more to do than fits into a turn
-
-    @property
-    def waits_for_sink(self) -> bool:
-        """Whether something is held because the sink takes no more."""
-        return bool(self._pending or self._piped)
 
     def begin(self, data: bytes, *, ended: bool) -> None:
         """What was read before the relay began goes first, and with it perhaps the end."""
         self._pending, self._at_end = data, ended
+        self.held = bool(data)
         self.turn()
+
+    def on_events(self, events: int) -> None:
+        """Something happened at the source, which is the sink of the other way."""
+        if events & _IN_OR_END and not self.ended:
+            self.readable = True
+            if not (self.held or self.bulk or self.queued):
+                self._copy()  # a message that fits: nearly all of them are done with this
+                if self.readable:
+                    self.turn()
+            elif events & _ERROR and self.held and self._source_failed():
+                # Nobody reads it, so nobody would learn of its end; and what is held will never be complete.
+                self._relay.finish(self.source_reset)
+                return
+            elif not self.queued:
+                self.turn()
+        back = self.back
+        if back.held and events & _OUT and not back.queued:
+            back.turn()
 
     def turn(self) -> None:
         """Carry what can be carried now, within the budget."""
         self.queued = False
         relay = self._relay
         for _ in range(_TURN_READS):
-            if relay.over or self.ended:
-                return
-            try:
-                if not self._flush():
-                    return
-            except OSError:
-                relay.reset(self.sink_reset)
+            if relay.over or self.ended or (self.held and not self._flush()):
                 return
             if self._at_end:
                 self._end()
@@ -114,11 +132,11 @@ class _Way:
                 self._splice()
                 break  # a pipe full is a turn
             self._copy()
-        if self.readable and not (relay.over or self.ended or self.waits_for_sink):
+        if self.readable and not (relay.over or self.ended or self.held):
             self.queued = True
             relay.pump.engine.call_soon(self.turn)
 
-    def source_failed(self) -> bool:
+    def _source_failed(self) -> bool:
         """Whether the source was reset, or is gone for another reason."""
         return self._source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
@@ -128,34 +146,33 @@ class _Way:
         if self._pipe is not None:
             self._relay.pump.pipes.give_back(self._pipe, empty=not self._piped)
             self._pipe = None
-        self._piped = 0
+        self._piped, self.held = 0, False
 
     def _flush(self) -> bool:
         """Send what is held; whether all of it went."""
-        if self._pending:
-            try:
-                sent = self._sink.send(self._pending)
-            except BlockingIOError:
-                return False
-            self._moved(sent)
-            self._pending = self._pending[sent:]
-            return not self._pending
-        return self._flush_pipe() if self._piped else True
-
-    def _flush_pipe(self) -> bool:
-        pipe = self._pipe
-        assert pipe is not None  # noqa: S101 - for the type checker: something is in it
         try:
-            sent = os.splice(pipe.read_end, self._sink.fileno(), self._piped, flags=os.SPLICE_F_NONBLOCK)
+            if self._pending:
+                sent = self._sink.send(self._pending)
+                self._pending = self._pending[sent:]
+            else:
+                sent = os.splice(self._pipe_end(), self._sink.fileno(), self._piped, flags=os.SPLICE_F_NONBLOCK)
+                self._piped -= sent
         except BlockingIOError:
             return False
-        self._moved(sent)
-        self._piped -= sent
-        if self._piped:
+        except OSError:
+            self._relay.finish(self.sink_reset)
             return False
-        self._relay.pump.pipes.give_back(pipe, empty=True)
-        self._pipe = None
-        return True
+        self.carried += sent
+        self._relay.moved = True
+        self.held = bool(self._pending or self._piped)
+        if not self.held and self._pipe is not None:
+            self._relay.pump.pipes.give_back(self._pipe, empty=True)
+            self._pipe = None
+        return not self.held
+
+    def _pipe_end(self) -> int:
+        assert self._pipe is not None  # noqa: S101 - for the type checker: something is in it
+        return self._pipe.read_end
 
     def _copy(self) -> None:
         try:
@@ -164,7 +181,7 @@ class _Way:
             self.readable = False
             return
         except OSError:
-            self._relay.reset(self.source_reset)
+            self._relay.finish(self.source_reset)
             return
         if not count:
             self._end()
@@ -174,11 +191,12 @@ class _Way:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._relay.reset(self.sink_reset)
+            self._relay.finish(self.sink_reset)
             return
-        self._moved(sent)
+        self.carried += sent
+        self._relay.moved = True
         if sent < count:
-            self._pending = bytes(_view[sent:count])
+            self._pending, self.held = bytes(_view[sent:count]), True
         if count == _BUFFER_BYTES:
             self.bulk = True
         elif not self._channel.ended:
@@ -196,15 +214,12 @@ class _Way:
             self.readable = False
             count = -1
         except OSError:
-            self._relay.reset(self.source_reset)
+            self._relay.finish(self.source_reset)
             return
         if count > 0:
-            self._piped = count
+            self._piped, self.held = count, True
             self._judge_size(count)
-            try:
-                self._flush_pipe()
-            except OSError:
-                self._relay.reset(self.sink_reset)
+            self._flush()
             return
         self._relay.pump.pipes.give_back(pipe, empty=True)
         self._pipe = None
@@ -215,10 +230,6 @@ class _Way:
         self._small_reads = self._small_reads + 1 if count < _SMALL_BYTES else 0
         if self._small_reads >= _SMALL_READS:
             self.bulk, self._small_reads = False, 0
-
-    def _moved(self, count: int) -> None:
-        self.carried += count
-        self._relay.moved = True
 
     def _end(self) -> None:
         self.ended = True
@@ -282,11 +293,12 @@ class _Relay:
             client,
             (Termination.TARGET_CLOSED, Termination.TARGET_RESET, Termination.CLIENT_RESET),
         )
+        self.to_target.back, self.to_client.back = self.to_client, self.to_target
 
     def begin(self, early_data: bytes, *, client_ended: bool) -> None:
         """Carry what is there already, and everything from now on."""
-        self._client.handler = self._on_client
-        self._target.handler = self._on_target
+        self._client.handler = self.to_target.on_events
+        self._target.handler = self.to_client.on_events
         self.to_target.begin(early_data, ended=client_ended)
         if not self.over:
             self.to_client.turn()
@@ -299,13 +311,9 @@ class _Relay:
             try:
                 sink.shutdown(socket.SHUT_WR)
             except OSError:
-                self.reset(way.sink_reset)
+                self.finish(way.sink_reset)
         else:  # closing both sockets says the same, and is done at once
-            self._finish(self._first_end)
-
-    def reset(self, termination: Termination) -> None:
-        """One side is gone."""
-        self._finish(termination)
+            self.finish(self._first_end)
 
     async def until_over(self) -> Termination:
         """Wait for the end."""
@@ -340,34 +348,16 @@ class _Relay:
             self.quiet_since_s = now_s
             self.read_meter()
         elif now_s - self.quiet_since_s >= self._limits_s[self._first_end is not None]:
-            self._finish(Termination.IDLE)
+            self.finish(Termination.IDLE)
 
-    def _finish(self, termination: Termination) -> None:
+    def finish(self, termination: Termination) -> None:
+        """It is over, for this reason."""
         if self.over:
             return
         self.stop()
         self.ending = termination
         if self._waited_for:
             self._fiber.resume()
-
-    def _on_client(self, events: int) -> None:
-        self._on_events(events, self.to_target, self.to_client)
-
-    def _on_target(self, events: int) -> None:
-        self._on_events(events, self.to_client, self.to_target)
-
-    def _on_events(self, events: int, out_of: _Way, into: _Way) -> None:
-        """Something happened at a socket: the source of one way, and the sink of the other."""
-        if events & _IN_OR_END:
-            out_of.readable = True
-            if events & _ERROR and out_of.waits_for_sink and out_of.source_failed():
-                # Nobody reads it, so nobody would learn of its end; and what is held will never be complete.
-                self.reset(out_of.source_reset)
-                return
-            if not out_of.queued:
-                out_of.turn()
-        if events & _OUT and into.waits_for_sink and not self.over and not into.queued:
-            into.turn()
 
 
 class Pump:
