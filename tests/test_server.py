@@ -178,14 +178,14 @@ async def test_reserve_of_descriptors_is_kept(tmp_path: Path) -> None:
 async def test_case_101_no_descriptors_neither_kills_nor_spins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 101: accept fails with EMFILE: said once, waited out, and everybody is served afterwards."""
     failures = [OSError(24, "Too many open files")] * 3 + [ConnectionAbortedError(103, "aborted")]
-    real = socket.socket.accept
+    real = socket.socket._accept  # type: ignore[attr-defined]
 
     def accept(sock: socket.socket) -> object:
         if failures:
             raise failures.pop(0)
         return real(sock)
 
-    monkeypatch.setattr(socket.socket, "accept", accept)
+    monkeypatch.setattr(socket.socket, "_accept", accept)
     async with running_server(tmp_path) as running, logged_in(running.address):
         assert running.server.counters["accept_failed"] == 3
         assert running.log.text().count("cannot accept") == 1

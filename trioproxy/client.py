@@ -25,7 +25,7 @@ from trioproxy.protocol import (
     State,
 )
 
-__all__ = ["Client", "Ended", "address_of", "reset_on_close"]
+__all__ = ["Client", "Ended", "address_of", "origin_of", "reset_on_close"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,13 @@ class Ended(Exception):  # noqa: N818 - no error: a named way out of a session
 def address_of(host: str) -> IPAddress:
     """What the kernel wrote (`10.0.0.1`, `::ffff:10.0.0.1`, `fe80::1%eth0`) as a canonical address."""
     return canonical_address(ip_address(host.partition("%")[0]))
+
+
+@lru_cache(maxsize=4_096)
+def origin_of(host: str) -> tuple[IPAddress, str]:
+    """The canonical address, and what counts as one source (`source_key`), of a client."""
+    address = address_of(host)
+    return address, source_key(address)
 
 
 def reset_on_close(sock: socket.socket) -> None:
@@ -82,8 +89,7 @@ class Client:
         self.channel: Channel = engine.open(sock)
         self.fiber: Fiber = engine.fiber()
         self.host, self.port = came_from
-        self.address = address_of(self.host)
-        self.source = source_key(self.address)
+        self.address, self.source = origin_of(self.host)
         self._counters = counters
         self._connection = ServerConnection(tolerate_reserved=tolerate_reserved)
 

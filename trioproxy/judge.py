@@ -55,7 +55,8 @@ class Judge:
     @property
     def owner(self) -> Hashable:
         """Whose limits count: the user's, or those of the source where nobody logs in."""
-        tenant, user = self.identity.tenant, self.identity.user
+        identity = self.identity
+        tenant, user = identity.tenant, identity.user
         return (tenant, user) if user is not None else (tenant, None, source_key(self.flow.client_address))
 
     def permits_at_once(self, destination: Address, protocol: RuleProtocol) -> list[Permit] | None:
@@ -158,10 +159,10 @@ class Judge:
             raise Ended(Termination.RESOLVE_FAILED, Reply.HOST_UNREACHABLE) from exc
 
     def _judge(self, protocol: RuleProtocol, name: str | None, address: IPAddress, port: int) -> Verdict:
-        self._judged_by, self._judged_as = self.policy(), self.identity
-        flow = self.flow
+        identity, flow = self.identity, self.flow
+        self._judged_by, self._judged_as = self.policy(), identity
         return self._judged_by.judge(
-            AccessRequest(self.identity, flow.client_address, flow.client_port, protocol, name, address, port)
+            AccessRequest(identity, flow.client_address, flow.client_port, protocol, name, address, port)
         )
 
 

@@ -45,6 +45,11 @@ class OpenListener:
     closed: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     @property
+    def family(self) -> socket.AddressFamily:
+        """Of its clients' addresses."""
+        return socket.AF_INET6 if self.address.host.version == 6 else socket.AF_INET  # noqa: PLR2004 - the IP version
+
+    @property
     def bound(self) -> SocketAddress:
         """As the kernel knows it."""
         return SocketAddress(self.address.host, int(self.sock.getsockname()[1]))
@@ -115,13 +120,15 @@ def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.s
     """Accept who waits, but not for so long that others would; returns what is wrong with us, if anything is."""
     for _ in range(ACCEPTED_AT_ONCE):
         try:
-            sock, (host, port, *_) = listener.sock.accept()
+            fd, (host, port, *_) = listener.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see below
         except BlockingIOError:
             return None
         except OSError as exc:
             if exc.errno not in PASSING:
                 return exc.strerror
         else:
+            # `accept` asks for family and type through enums and for the default time-out: 4 us for each client.
+            sock = socket.socket(listener.family, socket.SOCK_STREAM, fileno=fd)
             sock.setblocking(False)
             start(listener, sock, host, port)
     return None

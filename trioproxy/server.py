@@ -18,12 +18,12 @@ from typing import TypeVar
 import trio
 
 from auth.local import LocalUser
-from auth.throttle import Throttle, source_key
+from auth.throttle import Throttle
 from trioproxy.accounting import Termination
 from trioproxy.accounting.sinks import Sink
 from trioproxy.authenticate import Authenticator
 from trioproxy.backends import build_authenticator
-from trioproxy.client import Client, address_of
+from trioproxy.client import Client, origin_of
 from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
 from trioproxy.dial import KeepAlive
 from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
@@ -214,8 +214,7 @@ class Server:
             self.counters["descriptors_reserve_limit"] += 1
             sock.close()
             return
-        source = source_key(address_of(host))
-        if not services.handshakes.enter(source):
+        if not services.handshakes.enter(origin_of(host)[1]):
             sock.close()
             return
         self.counters["sessions"] += 1

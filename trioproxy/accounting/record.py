@@ -112,16 +112,27 @@ class FlowRecord:
 
     def to_json(self) -> bytes:
         """One line, without its end: valid JSON, ASCII control characters and all others that do not print escaped."""
-        row = {name: getattr(self, name) for name in _FIELDS}
-        row["started_at"] = _moment_text(self.started_at)
-        row["duration_s"] = round(self.duration_s, 3)
-        row["termination"] = self.termination.value
-        if not self.counts:
-            del row["counts"]
+        row: dict[str, object] = {
+            "started_at": _moment_text(self.started_at),
+            "session": self.session,
+            "listener": self.listener,
+            "tenant": self.tenant,
+            "user": self.user,
+            "client": self.client,
+            "command": self.command,
+            "asked": self.asked,
+            "target": self.target,
+            "bytes_to_target": self.bytes_to_target,
+            "bytes_to_client": self.bytes_to_client,
+            "duration_s": round(self.duration_s, 3),
+            "termination": self.termination.value,
+            "reply": self.reply,
+            "scope": self.scope,
+            "rule": self.rule,
+        }
+        if self.counts:
+            row["counts"] = self.counts
         return orjson.dumps(row)
-
-
-_FIELDS = tuple(field.name for field in attrs.fields(FlowRecord))
 
 
 @attrs.define(eq=False)
@@ -152,11 +163,13 @@ class Flow:
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)
     _started_s: float = attrs.field(factory=time.monotonic)
+    _asked_for: tuple[IPAddress | bytes, int] | None = None
 
     def ask(self, command: Command, host: IPAddress | bytes, port: int) -> None:
         """Keep what the client asked for."""
         self.command = command
         self.asked = _socket_text(host, port)
+        self._asked_for = host, port
 
     def count(self, reason: str) -> None:
         """Add one to a further number of the record."""
@@ -174,7 +187,7 @@ class Flow:
             client=_socket_text(self.client_address, self.client_port),
             command=self.command.name if self.command else None,
             asked=self.asked,
-            target=_socket_text(verdict.request.address, verdict.request.port) if verdict else None,
+            target=self._target_text(),
             bytes_to_target=self.bytes_to_target,
             bytes_to_client=self.bytes_to_client,
             duration_s=time.monotonic() - self._started_s,
@@ -186,3 +199,11 @@ class Flow:
             else None,
             counts=self.counts,
         )
+
+    def _target_text(self) -> str | None:
+        if self.verdict is None:
+            return None
+        request = self.verdict.request
+        if self._asked_for is not None and request.address is self._asked_for[0] and request.port == self._asked_for[1]:
+            return self.asked  # an address that was asked for as such, which is the usual case
+        return _socket_text(request.address, request.port)

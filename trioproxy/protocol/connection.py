@@ -183,7 +183,8 @@ class ServerConnection:
             RemoteProtocolError: the client has already broken the protocol, or this is more than `room`.
             LocalProtocolError: there was an end before this.
         """
-        self._raise_violation()
+        if self._violation is not None:
+            raise RemoteProtocolError(*self._violation)
         if not data:
             self._client_eof = True
             return
@@ -203,7 +204,8 @@ class ServerConnection:
             RemoteProtocolError: the client broke the protocol, now or before; send its `answer` and close.
             LocalProtocolError: it is our turn to `send`, or the handshake is over.
         """
-        self._raise_violation()
+        if self._violation is not None:
+            raise RemoteProtocolError(*self._violation)
         try:
             decoded = self._decode()
         except RemoteProtocolError as exc:
@@ -213,9 +215,9 @@ class ServerConnection:
             if self._client_eof:
                 raise self._remember(RemoteProtocolError(Violation.TRUNCATED))
             return NEED_DATA
-        message, length = decoded
+        message, length, step = decoded
         del self._buffer[:length]
-        self._advance(self._received_step(message))
+        self._advance(step)
         return message
 
     def send(self, message: ServerMessage) -> bytes:
@@ -230,29 +232,25 @@ class ServerConnection:
         self._advance(self._sent_step(message))
         return message.encode()
 
-    def _decode(self) -> tuple[ClientMessage, int] | None:
-        match self._state:
-            case State.GREETING:
-                return Greeting.decode_untrusted(self._buffer)
-            case State.SUBNEGOTIATION:
-                return UsernamePassword.decode_untrusted(self._buffer)
-            case State.REQUEST:
-                return Request.decode_untrusted(self._buffer, tolerate_reserved=self._tolerate_reserved)
-            case _:
-                raise LocalProtocolError(f"the client has nothing to say in {self._state}")
-
-    def _received_step(self, message: ClientMessage) -> Step:
-        match message:
-            case Greeting():
-                self._offered = message.methods
-                return Step.GREETED
-            case UsernamePassword():
-                return Step.LOGGED_IN
-            case Request():
-                self._command = message.command
-                return Step.REQUESTED
-            case _:
-                assert_never(message)
+    def _decode(self) -> tuple[ClientMessage, int, Step] | None:
+        """The message that may come now, its length, and what it leads to."""
+        state = self._state
+        if state is State.GREETING:
+            greeting = Greeting.decode_untrusted(self._buffer)
+            if greeting is None:
+                return None
+            self._offered = greeting[0].methods
+            return *greeting, Step.GREETED
+        if state is State.REQUEST:
+            request = Request.decode_untrusted(self._buffer, tolerate_reserved=self._tolerate_reserved)
+            if request is None:
+                return None
+            self._command = request[0].command
+            return *request, Step.REQUESTED
+        if state is State.SUBNEGOTIATION:
+            login = UsernamePassword.decode_untrusted(self._buffer)
+            return None if login is None else (*login, Step.LOGGED_IN)
+        raise LocalProtocolError(f"the client has nothing to say in {state}")
 
     def _sent_step(self, message: ServerMessage) -> Step:
         match message:
@@ -289,7 +287,3 @@ class ServerConnection:
         self._violation = (error.violation, error.octet)
         self._advance(Step.VIOLATED)
         return error
-
-    def _raise_violation(self) -> None:
-        if self._violation is not None:
-            raise RemoteProtocolError(*self._violation)
