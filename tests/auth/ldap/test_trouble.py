@@ -554,3 +554,27 @@ def test_an_endless_answer_to_a_bind(make_settings: Callable[..., Any]) -> None:
         ):
             patch.setattr("auth.ldap.connection.Allowance", partial(Allowance, elements_left=0))
             unavailable(campus.log_in("alice", "x"), Cause.PROTOCOL)
+
+
+# ---- groups and rules
+
+
+def test_groups_without_a_name_here_are_told_of(directory: MemoryDirectory, make_settings: Callable[..., Any]) -> None:
+    """Whoever wonders why a group has no rules finds it in `auth test`."""
+    directory.add(f"cn=a/b,{GROUPS}", {"objectClass": ["groupOfNames"], "cn": ["a/b"]})
+    directory.join(f"cn=a/b,{GROUPS}", dn_of("alice"))
+    with ScriptedServer(directory) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            assert campus.groups_of("alice") == {"system-proxy"}
+            assert f"without a name here: cn=a/b,{GROUPS}" in campus.step("groups").detail
+
+
+def test_own_rules_keep_nobody_in(directory: MemoryDirectory, make_settings: Callable[..., Any]) -> None:
+    """257 of them let no member in; who was removed is no member, and no matter of doubt."""
+    own = {"trioproxyRule": [f"tcp:*(*)->*({port})" for port in range(1, 258)]}
+    directory.add(dn_of("mallory"), {**ALICE, "uid": ["mallory"], **own}, password_of("mallory"))
+    settings: dict[str, Any] = {"insecure_plaintext": True, "rules_attribute": "trioproxyRule"}
+    with ScriptedServer(directory) as server, trying(make_settings(server.url, **settings)) as campus:
+        assert campus.find("mallory") == Rejected(Rejection.NOT_A_MEMBER)
+        directory.join(PROXY_GROUP, dn_of("mallory"))
+        unavailable(campus.find("mallory"), Cause.AMBIGUOUS)
