@@ -258,11 +258,14 @@ class LdapBackend:
         with self._servers.service(server, deadline) as connection, self._watch.step("groups") as note:
             look = partial(self._look, connection=connection, deadline=deadline, allowance=Allowance())
             groups = self._groups.find(person.entry, person.username, look)
-            own = rules_of(person.entry, self._settings.rules_attribute, None)
+            member = self._context.proxy_group in groups.names
+            # Who is none is none, whatever stands in the entry; people may be able to write their own.
+            heard = member or self._context.admits_nonmembers
+            own = rules_of(person.entry, self._settings.rules_attribute, None) if heard else None
             note.detail = ", ".join(sorted(groups.names)) or f"not in {self._groups.proxy_group_dn.text}"
             if groups.passed_over:
                 note.detail += f"; without a name here: {'; '.join(groups.passed_over)}"
-            note.failed = self._context.proxy_group not in groups.names
+            note.failed = not member
             if note.failed:
                 note.advice = (
                     f"make {person.entry.dn} a member of {self._groups.proxy_group_dn.text}; if it is one,"

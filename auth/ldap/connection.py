@@ -92,7 +92,9 @@ class Connection:
         Raises:
             DirectoryError: there is no answer.
         """
-        return self._single(encode_bind(self._next(), dn, password), _BIND, deadline)
+        result = self._single(encode_bind(self._next(), dn, password), _BIND, deadline)
+        # Here, where the words are still as they came: later they are cut, and some characters are replaced.
+        return attrs.evolve(result, secret=password.decode(errors="replace") in result.diagnostic)
 
     def search(self, search: Search, deadline: Deadline, allowance: Allowance | None = None) -> Found:
         """Look for entries.

@@ -115,13 +115,16 @@ class Result:
     Attributes:
         code: RFC 4511 appendix A; 0 is success.
         diagnostic: the server's words.
+        secret: a password stands in them, so they are not shown.
     """
 
     code: int
-    diagnostic: str = ""
+    diagnostic: str = attrs.field(default="", repr=False)
+    secret: bool = attrs.field(default=False, eq=False)
 
     def __str__(self) -> str:
         words = "".join(character if character.isprintable() else "?" for character in self.diagnostic[:200])
+        words = "(not shown: the password stands in it)" if self.secret else words
         name = RESULT_CODES.get(self.code, "unknown result")
         return f"{name} ({self.code})" + (f": {words}" if words else "")
 

@@ -511,6 +511,25 @@ def test_no_password_is_ever_shown(alice: Command, scripts: dict[str, Script], s
     assert isinstance(script.answer, Identity) or login_report.CAUSE_ADVICE[_cause(script.answer)] in result.out
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("password", ["PW-Canary", "PW\u00a0Canary"])
+def test_no_password_is_shown_among_groups_and_rules(
+    alice: Command, scripts: dict[str, Script], password: str, as_json: bool
+) -> None:
+    """Lower case in the name of a group, escaped in the name of an entry, in a rule and in what is wrong with one."""
+    group = password.lower().replace("\u00a0", "")
+    texts = (f"tcp:*(*)->*(443) note=x{password}".replace("\u00a0", ""), f"no rule {password}")
+    who = somebody(groups=frozenset({"system-proxy", group}), rules=(EntryRules(None, f"uid={password}", texts),))
+    scripts["campus"] = Script(who)
+    arguments = ["--json"] if as_json else []
+    result = alice("auth", "test", "alice", "--password-stdin", *arguments, stdin=password.encode())
+    assert result.code == 0
+    shown = (result.out + result.err).lower()
+    leaks = {password.lower(), password.lower().replace("\u00a0", "\\xa0"), password.lower().replace("\u00a0", "?")}
+    assert not any(leak in shown for leak in leaks)
+    assert shown.count("(not shown: the password stands in it)") >= 2
+
+
 def _cause(answer: object) -> Cause:
     return answer.cause if isinstance(answer, Unavailable) else Cause.OTHER
 

@@ -79,7 +79,9 @@ def try_login(  # noqa: PLR0913 - the options of a command
             answer = trial.find(wanted.tenant, wanted.name)
         else:
             answer = trial.authenticate(Credentials(wanted.tenant, wanted.name, password, client))
-        report = Report(wanted, None if password is None else client, settings.proxy_group, trace.asked, answer)
+        report = Report(
+            wanted, None if password is None else client, settings.proxy_group, trace.asked, answer, clean=trace.clean
+        )
         if isinstance(answer, Identity):
             report = _with_rules(report, answer, store)
     if as_json:

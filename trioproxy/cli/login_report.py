@@ -1,6 +1,6 @@
 """What came of `auth test`: the decision, what to do about it, and which rules would hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 import attrs
@@ -78,12 +78,14 @@ class Layer:
         written = "; ".join(f"{len(one.rules)} in {one.origin}" for one in self.written)
         return [str(self.scope), "-" if self.stored is None else str(self.stored), written or "-"]
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self, clean: Callable[[str], str]) -> dict[str, object]:
         """For programs."""
         return {
-            "scope": str(self.scope),
+            "scope": clean(str(self.scope)),
             "stored": self.stored,
-            "directory": [{"entry": one.origin, "rules": list(map(str, one.rules))} for one in self.written],
+            "directory": [
+                {"entry": clean(one.origin), "rules": [clean(str(rule)) for rule in one.rules]} for one in self.written
+            ],
         }
 
 
@@ -99,6 +101,7 @@ class Report:
         answer: of all of them together.
         layers: that would apply; empty for who is not let in.
         warnings: about rules.
+        clean: withholds a text in which the password stands; what a directory says of groups and rules goes through it.
     """
 
     wanted: Scope
@@ -108,6 +111,7 @@ class Report:
     answer: Answer
     layers: tuple[Layer, ...] = ()
     warnings: tuple[str, ...] = ()
+    clean: Callable[[str], str] = str
 
     def show(self) -> None:
         """Tell people."""
@@ -150,10 +154,10 @@ class Report:
             "advice": list(self.advice()),
             "proxy_group": self.proxy_group,
             "member": identity.member,
-            "groups": sorted(identity.groups),
+            "groups": self._groups(identity),
             "valid_until": identity.valid_until.isoformat() if identity.valid_until is not None else None,
-            "layers": [layer.as_json() for layer in self.layers],
-            "warnings": list(self.warnings),
+            "layers": [layer.as_json(self.clean) for layer in self.layers],
+            "warnings": list(map(self.clean, self.warnings)),
         }
 
     def _show_identity(self, identity: Identity) -> None:
@@ -162,12 +166,17 @@ class Report:
             say(f"  a member of the proxy group {self.proxy_group}")
         else:
             say(f'  no member of the proxy group {self.proxy_group}; nonmembers = "global-rules" lets everybody in')
-        say(f"  groups: {', '.join(sorted(identity.groups)) or 'none'}")
+        say(f"  groups: {', '.join(self._groups(identity)) or 'none'}")
         if identity.valid_until is not None:
             say(f"  until {show_moment(identity.valid_until)}")
         say(f"  {count(len(self.layers), 'layer')} of rules would apply:", "")
-        show_table(["LAYER", "STORED", "FROM THE DIRECTORY"], [layer.as_row() for layer in self.layers])
-        say(*(f"warning: {warning}" for warning in self.warnings), tone="bad")
+        show_table(
+            ["LAYER", "STORED", "FROM THE DIRECTORY"], [list(map(self.clean, layer.as_row())) for layer in self.layers]
+        )
+        say(*(f"warning: {self.clean(warning)}" for warning in self.warnings), tone="bad")
+
+    def _groups(self, identity: Identity) -> list[str]:
+        return sorted(map(self.clean, identity.groups))
 
     def _who_refused(self, reason: Rejection) -> dict[str, str]:
         """Kind to name of each backend that said so: several may not know a user, but one alone refuses."""

@@ -1,5 +1,6 @@
 """What backends do while `auth test` asks them: said at once to whoever watches, and kept for the report."""
 
+import unicodedata
 from typing import Final, assert_never
 
 import attrs
@@ -61,7 +62,7 @@ class Trace:
     """
 
     def __init__(self, password: str | None, *, live: bool) -> None:
-        self._password = password
+        self._forms = _forms(password) if password else frozenset()
         self._live = live
         self._now: Asked | None = None
         self.asked: list[Asked] = []
@@ -103,11 +104,23 @@ class Trace:
 
     def clean(self, text: str) -> str:
         """The text, unless the password stands in it. Starring it out would tell where, and so what it is."""
-        return _WITHHELD if self._password is not None and self._password in text else text
+        lower = text.lower()  # as the name of a group is
+        return _WITHHELD if any(form in lower for form in self._forms) else text
 
     def _say(self, *lines: str, tone: Tone | None = None) -> None:
         if self._live:
             say(*lines, tone=tone)
+
+
+def _forms(password: str) -> frozenset[str]:
+    """The password as it may stand in a text that was made fit for a terminal."""
+    spellings = {password, unicodedata.normalize("NFC", password)}
+    replaced = {"".join(c if c.isprintable() else "?" for c in spelling) for spelling in spellings}
+    escaped = {
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in spelling)
+        for spelling in spellings
+    }
+    return frozenset(form.lower() for form in spellings | replaced | escaped)
 
 
 def _milliseconds(duration_s: float) -> str:

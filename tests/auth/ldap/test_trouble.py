@@ -15,6 +15,7 @@ import pytest
 
 from auth import Answer, Cause, Credentials, Identity, Rejected, Rejection, Unavailable
 from auth.ldap import LdapSettings
+from auth.ldap.ber import Allowance
 from tests.auth.ldap.trying import UNKNOWN, settings_for, trying
 from tests.directories.authority import Authority
 from tests.directories.emulated import MemoryDirectory
@@ -520,3 +521,60 @@ def test_one_message_is_read_at_a_time(make_settings: Callable[..., Any]) -> Non
             with campus.backend._servers._decoding:
                 unavailable(campus.find("alice"), Cause.TIMEOUT)
             assert isinstance(campus.find("alice"), Identity)
+
+
+# ---- words with a password in them
+
+
+@pytest.mark.parametrize("password", ["tr\u00a0oubadour", "troubadour"])
+@pytest.mark.parametrize("padding", [0, 190])
+def test_password_in_the_servers_words(make_settings: Callable[..., Any], password: str, padding: int) -> None:
+    """They are withheld as a whole, however they would be cut and made fit to be shown; the code still counts."""
+
+    def script(request: Request) -> Reply:
+        if of_user(request):
+            return [bind_result(49, f"{'x' * padding}{password}: AcceptSecurityContext error, data 533, v1db1")]
+        return found_by(lambda _: False)(request)
+
+    with ScriptedServer(script) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            assert campus.log_in("alice", password) == Rejected(Rejection.DISABLED)
+            detail = campus.step("bind").detail
+    assert detail.endswith("(49): (not shown: the password stands in it)")
+    assert "oubad" not in repr(campus.steps)
+
+
+def test_an_endless_answer_to_a_bind(make_settings: Callable[..., Any]) -> None:
+    """Nothing of an entry is in it, so that is the server's failure."""
+    many = bind_result(49, referrals=["ldap://a"])
+    with ScriptedServer(lambda _: [many]) as server:
+        with (
+            trying(make_settings(server.url, insecure_plaintext=True)) as campus,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setattr("auth.ldap.connection.Allowance", partial(Allowance, elements_left=0))
+            unavailable(campus.log_in("alice", "x"), Cause.PROTOCOL)
+
+
+# ---- groups and rules
+
+
+def test_groups_without_a_name_here_are_told_of(directory: MemoryDirectory, make_settings: Callable[..., Any]) -> None:
+    """Whoever wonders why a group has no rules finds it in `auth test`."""
+    directory.add(f"cn=a/b,{GROUPS}", {"objectClass": ["groupOfNames"], "cn": ["a/b"]})
+    directory.join(f"cn=a/b,{GROUPS}", dn_of("alice"))
+    with ScriptedServer(directory) as server:
+        with trying(make_settings(server.url, insecure_plaintext=True)) as campus:
+            assert campus.groups_of("alice") == {"system-proxy"}
+            assert f"without a name here: cn=a/b,{GROUPS}" in campus.step("groups").detail
+
+
+def test_own_rules_keep_nobody_in(directory: MemoryDirectory, make_settings: Callable[..., Any]) -> None:
+    """257 of them let no member in; who was removed is no member, and no matter of doubt."""
+    own = {"trioproxyRule": [f"tcp:*(*)->*({port})" for port in range(1, 258)]}
+    directory.add(dn_of("mallory"), {**ALICE, "uid": ["mallory"], **own}, password_of("mallory"))
+    settings: dict[str, Any] = {"insecure_plaintext": True, "rules_attribute": "trioproxyRule"}
+    with ScriptedServer(directory) as server, trying(make_settings(server.url, **settings)) as campus:
+        assert campus.find("mallory") == Rejected(Rejection.NOT_A_MEMBER)
+        directory.join(PROXY_GROUP, dn_of("mallory"))
+        unavailable(campus.find("mallory"), Cause.AMBIGUOUS)
