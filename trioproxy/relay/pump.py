@@ -20,6 +20,7 @@ from trioproxy.engine import Channel, Fiber
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.engine.fiber import EpollFiber
 from trioproxy.policy import Permit
+from trioproxy.relay.pacing import stop_pacing
 from trioproxy.relay.pipes import PIPE_BYTES, Pipe, PipePool
 
 __all__ = ["Pump"]
@@ -199,6 +200,7 @@ class _Way:
             self._pending, self.held = bytes(_view[sent:count]), True
         if count == _BUFFER_BYTES:
             self.bulk = True
+            stop_pacing(self._sink)
         elif not self._channel.ended:
             self.readable = False  # there is nothing more now, and the next edge will come
 
