@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
-.PHONY: help run test soak check fuzz bench bench-quick bench-policy load docs wheel format clean debian-packages node-packages
+.PHONY: help run test soak check fuzz bench bench-quick bench-policy load profile docs wheel format clean debian-packages node-packages
 .PHONY: environment-run environment-test environment-dev environment-bench bench-packages
 MAKEFLAGS += --no-print-directory
 
@@ -77,6 +77,9 @@ bench-quick: bench-packages environment-bench ## the same once, with short runs:
 
 load: bench-packages environment-bench ## 1,000 new sessions a second, and 9,000 idle ones, for a minute each
 	@exec $(BENCH)/python -m tests.bench.load_tests $(ARGS)
+
+profile: environment-bench ## where the time of a new session goes; needs a C compiler
+	@exec $(BENCH)/python -m tests.bench.profile $(ARGS)
 
 bench-policy: environment-dev ## measure how long a verdict takes
 	@PYTHONPATH=. $(DEV)/python -m tests.bench_policy $(ARGS)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-__all__ = ["cpu_s", "family", "free_port", "listens", "memory_kib", "time_wait"]
+__all__ = ["cpu_s", "cpu_user_system_s", "family", "free_port", "listens", "memory_kib", "time_wait"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -40,6 +40,12 @@ def cpu_s(pid: int) -> float:
         except OSError:
             continue  # ended: its parent has its time
     return ticks / _TICKS_PER_S
+
+
+def cpu_user_system_s(pid: int) -> tuple[float, float]:
+    """Seconds in user mode and in the kernel of one process, its threads included."""
+    user, system = map(int, _stat(pid)[11:13])
+    return user / _TICKS_PER_S, system / _TICKS_PER_S
 
 
 def memory_kib(pid: int) -> float:
