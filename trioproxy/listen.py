@@ -4,12 +4,14 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import attrs
 import trio
 
 from trioproxy.config import Listener, SocketAddress
 from trioproxy.dial import KeepAlive
+from trioproxy.engine import Engine
 from trioproxy.log import get_log
 
 __all__ = ["ListenError", "OpenListener", "accept_clients", "open_listener"]
@@ -96,39 +98,43 @@ def _advice(exc: OSError) -> str:
 
 
 async def accept_clients(
-    listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None], counters: Counter[str]
+    engine: Engine,
+    listener: OpenListener,
+    start: Callable[[OpenListener, socket.socket, str, int], None],
+    counters: Counter[str],
 ) -> None:
     """Hand every client to `start`, until the listener's scope is cancelled.
 
     Running out of descriptors is waited out: accepting goes on as soon as one is free.
     """
     complained_s = -COMPLAINT_INTERVAL_S
-    with listener.closed:
-        while True:
-            await trio.lowlevel.wait_readable(listener.sock)
-            problem = _accept_some(listener, start)
-            if problem is None:
-                continue
-            counters["accept_failed"] += 1
-            if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
-                complained_s = trio.current_time()
-                get_log().error("cannot accept", listener=listener.name, problem=problem, hint="ulimit -n")
-            await trio.sleep(EXHAUSTED_PAUSE_S)
+    channel = engine.open(listener.sock)
+    try:
+        with listener.closed:
+            while True:
+                problem = await engine.until_problem(channel, partial(_accept_some, listener, start))
+                counters["accept_failed"] += 1
+                if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
+                    complained_s = trio.current_time()
+                    get_log().error("cannot accept", listener=listener.name, problem=problem, hint="ulimit -n")
+                await trio.sleep(EXHAUSTED_PAUSE_S)
+    finally:
+        engine.forget(channel)
 
 
-def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None]) -> str | None:
-    """Accept who waits, but not for so long that others would; returns what is wrong with us, if anything is."""
+def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None]) -> str | bool:
+    """Accept who waits, but not for so long that others would: what is wrong with us, or whether more may wait."""
     for _ in range(ACCEPTED_AT_ONCE):
         try:
             fd, (host, port, *_) = listener.sock._accept()  # type: ignore[attr-defined]  # noqa: SLF001 - see below
         except BlockingIOError:
-            return None
+            return False
         except OSError as exc:
             if exc.errno not in PASSING:
-                return exc.strerror
+                return str(exc.strerror)
         else:
             # `accept` asks for family and type through enums and for the default time-out: 4 us for each client.
             sock = socket.socket(listener.family, socket.SOCK_STREAM, fileno=fd)
             sock.setblocking(False)
             start(listener, sock, host, port)
-    return None
+    return True

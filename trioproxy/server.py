@@ -162,7 +162,7 @@ class Server:
     def _provide(self, background: trio.Nursery, authenticator: Authenticator) -> None:
         config, limits = self.config, self.config.limits
         occupancy = partial(Occupancy, counters=self.counters)
-        engine, relays = make_engine()
+        engine, relays = make_engine(lambda: self.services.descriptors_max)
         self.services = Services(
             engine=engine,
             relays=relays,
@@ -206,7 +206,8 @@ class Server:
             self._accepting.cancel_scope.cancel()
 
     def _accept(self, listener: OpenListener) -> None:
-        self._accepting.start_soon(accept_clients, listener, self._start_session, self.counters)
+        engine = self.services.engine
+        self._accepting.start_soon(accept_clients, engine, listener, self._start_session, self.counters)
 
     def _start_session(self, listener: OpenListener, sock: socket.socket, host: str, port: int) -> None:
         services = self.services

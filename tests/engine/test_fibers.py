@@ -262,3 +262,38 @@ async def test_reset_of_a_socket_that_nobody_reads(
             await told.wait()
         assert channel.ended
         engine.forget(channel)
+
+
+@engines
+async def test_work_on_what_can_be_read(kind: type[Engine], pair: tuple[socket.socket, socket.socket]) -> None:
+    """Piece by piece as it comes, again at once where more may be left, until the work says what is wrong."""
+    ours, theirs = pair
+    pieces = list[bytes]()
+
+    def work() -> str | bool:
+        try:
+            data = ours.recv(2)
+        except BlockingIOError:
+            return False
+        pieces.append(data)
+        return True if data else "it has ended"
+
+    async with running(kind) as engine:
+        channel = engine.open(ours)
+        theirs.send(b"abc")  # before anybody looks
+        async with trio.open_nursery() as nursery:
+            problems = list[str]()
+
+            async def look() -> None:
+                problems.append(await engine.until_problem(channel, work))
+
+            nursery.start_soon(look)
+            await trio.testing.wait_all_tasks_blocked()
+            assert problems == []
+            theirs.send(b"d")
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.close()
+        engine.forget(channel)
+    assert b"".join(pieces) == b"abcd"
+    assert problems == ["it has ended"]
+    assert channel.handler is None

@@ -132,7 +132,7 @@ def make(kind: Kind, pipes_max: int) -> tuple[Engine, Relays]:
     if kind == "reference":
         return Engine(), StreamRelays()
     engine = EpollEngine()
-    return engine, Pump(engine, pipes_max=pipes_max)
+    return engine, Pump(engine, pipes_max=pipes_max, descriptors_max=lambda: 100_000)
 
 
 def close(engine: Engine, channels: Sequence[Channel], termination: Termination | None) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -20,6 +20,8 @@ from trioproxy.engine.fiber import EpollFiber
 from trioproxy.engine.portable import Engine
 
 __all__ = ["EpollEngine"]
+
+T = TypeVar("T")
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
@@ -55,6 +57,29 @@ class EpollEngine(Engine):
         channel = super().open(sock)
         self._epoll.register(channel.fd, _REGISTERED)  # the kernel drops it when the socket is closed
         return channel
+
+    async def until_problem(self, channel: Channel, work: Callable[[], T | bool]) -> T:
+        """See `Engine.until_problem`. The work is done by the engine; the task sleeps."""
+        over = trio.Event()
+        results: list[T] = []
+
+        def serve(_events: int = 0) -> None:
+            if over.is_set() or channel.handler is None:
+                return
+            result = work()
+            if result is True:
+                self.call_soon(serve)  # no edge will tell of what is left
+            elif not isinstance(result, bool):
+                results.append(result)
+                over.set()
+
+        channel.handler = serve
+        self.call_soon(serve)  # what came before told its edge to nobody
+        try:
+            await over.wait()
+        finally:
+            channel.handler = None
+        return results[0]
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next round: from whatever task, and what takes long comes in pieces."""

@@ -116,6 +116,22 @@ class Engine:
         """Those that are open now."""
         return list(self._channels.values())
 
+    async def until_problem(self, channel: Channel, work: Callable[[], T | bool]) -> T:
+        """Do `work` whenever there is something to read; from a task.
+
+        Args:
+            channel: whose socket is asked.
+            work: reads some; False: nothing is left; True: there may be more; everything else ends this.
+
+        Returns:
+            What ended it.
+        """
+        while True:
+            await trio.lowlevel.wait_readable(channel.sock)
+            result = work()
+            if not isinstance(result, bool):
+                return result
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, for ever; at the end every fiber is cut off."""
         async with trio.open_nursery() as self.nursery:

@@ -15,7 +15,7 @@ from trioproxy.relay.streams import relay_streams
 
 __all__ = ["Relays", "StreamRelays", "make_engine"]
 
-PIPES_MAX = 256  # each holds up to 1 MiB for a slow reader, and takes two descriptors of the reserve
+PIPES_MAX = 256  # each holds up to 1 MiB for a slow reader, and takes two descriptors
 
 
 HAS_EPOLL = hasattr(select, "epoll")
@@ -89,8 +89,12 @@ def _stream(channel: Channel) -> trio.SocketStream:
     return trio.SocketStream(trio.socket.from_stdlib_socket(channel.sock))
 
 
-def make_engine() -> tuple[Engine, Relays]:
-    """What runs sessions here, and what relays for them."""
+def make_engine(descriptors_max: Callable[[], int]) -> tuple[Engine, Relays]:
+    """What runs sessions here, and what relays for them.
+
+    Args:
+        descriptors_max: the highest descriptor that may be used now.
+    """
     if not HAS_EPOLL:
         return Engine(), StreamRelays()
     # Not imported above: these modules do not exist elsewhere.
@@ -98,4 +102,4 @@ def make_engine() -> tuple[Engine, Relays]:
     from trioproxy.relay.pump import Pump  # noqa: PLC0415
 
     engine = EpollEngine()
-    return engine, Pump(engine, pipes_max=PIPES_MAX)
+    return engine, Pump(engine, pipes_max=PIPES_MAX, descriptors_max=descriptors_max)

@@ -6,6 +6,7 @@ direction.
 
 import fcntl
 import os
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -42,10 +43,12 @@ class PipePool:
 
     Args:
         pipes_max: in use and spare together; each takes two descriptors.
+        descriptors_max: the highest descriptor that may be used; above is the reserve.
     """
 
-    def __init__(self, pipes_max: int) -> None:
+    def __init__(self, pipes_max: int, descriptors_max: Callable[[], int]) -> None:
         self.pipes_max = pipes_max
+        self._descriptors_max = descriptors_max
         self.in_use = 0
         self._spare: list[Pipe] = []
 
@@ -59,6 +62,10 @@ class PipePool:
         try:
             read_end, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
+            return None
+        if max(read_end, write_end) > self._descriptors_max():
+            os.close(read_end)
+            os.close(write_end)
             return None
         self.in_use += 1
         try:

@@ -368,14 +368,15 @@ class Pump:
     Args:
         engine: tells of the edges.
         pipes_max: pipes open at the same time.
+        descriptors_max: the highest descriptor that they may use.
 
     Attributes:
         pipes: for bulk.
     """
 
-    def __init__(self, engine: EpollEngine, *, pipes_max: int) -> None:
+    def __init__(self, engine: EpollEngine, *, pipes_max: int, descriptors_max: Callable[[], int]) -> None:
         self.engine = engine
-        self.pipes = PipePool(pipes_max)
+        self.pipes = PipePool(pipes_max, descriptors_max)
         self._relays: dict[_Relay, None] = {}
         self._sweep_s = _SWEEP_S
 
