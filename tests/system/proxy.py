@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ import socks
 import trioproxy
 from tests.harness import add_users
 from tests.system.waiting import PATIENCE_S, until
+from trioproxy.accounting.sinks import BATCH_S
 from trioproxy.policy import Scope, parse_rule
 from trioproxy.store import Store
 
@@ -196,10 +198,12 @@ class Proxy:
     @property
     def log(self) -> str:
         """Its standard error so far."""
+        time.sleep(2 * BATCH_S)  # lines are written in batches, and nobody can ask whether one is on its way
         return (self.folder / "stderr").read_text()
 
     def records(self, **wanted: object) -> list[dict[str, Any]]:
         """Its records so far; with `wanted`, those that have these values."""
+        time.sleep(2 * BATCH_S)  # as above
         lines = (self.data_dir / "records.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         return [row for row in rows if wanted.items() <= row.items()]

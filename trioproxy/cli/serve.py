@@ -83,12 +83,13 @@ async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
     async with trio.open_nursery() as nursery:
         # The listeners first: whoever finds the port in use must not lose a password that is shown only once.
         listening = await nursery.start(server.run)
-        nursery.start_soon(_obey_signals, server)
+        # Before anybody is told that we listen: a signal that nobody receives yet would be the end of us.
+        await nursery.start(_obey_signals, server)
         first = await trio.to_thread.run_sync(prepare, server.store_path, config) if may_be_first else None
         if first is not None:
             await server.until_read(first.revision)
-        _welcome(listening, first, server.store_path)
         _spare_the_collector()
+        _welcome(listening, first, server.store_path)
         await server.stopped.wait()
         nursery.cancel_scope.cancel()
 
@@ -103,9 +104,10 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _obey_signals(server: Server) -> None:
+async def _obey_signals(server: Server, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """SIGTERM and SIGINT drain, the second one ends at once; SIGHUP reloads; SIGUSR1 writes the counters to the log."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as signals:
+        task_status.started()
         async for number in signals:
             match number:
                 case signal.SIGHUP:
