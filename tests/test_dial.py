@@ -101,6 +101,8 @@ def test_keep_alive() -> None:
         KeepAlive(120).apply(sock)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 120_000
+        KeepAlive(365 * 86_400).apply(sock)  # beyond what the kernel takes: as long as it can
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 32_767
 
 
 @either_way

@@ -1,6 +1,7 @@
 """The process around the sessions: start, reload, drain, limits, a store that fails."""
 
 import contextlib
+import errno
 import socket
 import sqlite3
 from ipaddress import ip_address
@@ -18,6 +19,8 @@ from tests.targets import Origin, free_port
 from tests.wires import Ending, Wire
 from trioproxy.client import Client
 from trioproxy.config import BackendTable, Config, SocketAddress
+from trioproxy.engine import Channel
+from trioproxy.engine.epoll import EpollEngine
 from trioproxy.protocol import Greeting
 from trioproxy.server import Server, StartError
 from trioproxy.store import Store
@@ -189,6 +192,27 @@ async def test_case_101_no_descriptors_neither_kills_nor_spins(tmp_path: Path, m
     async with running_server(tmp_path) as running, logged_in(running.address):
         assert running.server.counters["accept_failed"] == 3
         assert running.log.text().count("cannot accept") == 1
+
+
+async def test_no_room_in_epoll_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC (max_user_watches): some clients are turned away, nothing of them is kept, the next one is served."""
+    failures = [OSError(errno.ENOSPC, "No space left on device")] * 3
+    real = EpollEngine.open
+
+    def open_(self: EpollEngine, sock: socket.socket) -> Channel:
+        if failures:
+            raise failures.pop(0)
+        return real(self, sock)
+
+    monkeypatch.setattr(EpollEngine, "open", open_)
+    async with running_server(tmp_path) as running:
+        await settle(lambda: len(failures) == 2)  # that was the listener; it tries again
+        for _ in range(2):
+            async with connected(running.address) as turned_away:
+                assert (await turned_away.rest())[0] == b""
+        async with logged_in(running.address):
+            assert running.server.services.handshakes.total == 1
+        assert running.server.counters["accept_failed"] == 3
 
 
 # ---- the store

@@ -230,6 +230,9 @@ class Client:
             work.cancel()
             return
         if not connection.room:  # the rest waits in the kernel
+            if self.channel.hung and self._was_reset():  # its edge was told before anybody cared
+                work.cancel()
+                return
             self.channel.handler = lambda _events: work.cancel() if self.channel.hung and self._was_reset() else None
             try:
                 await trio.sleep_forever()

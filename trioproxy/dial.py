@@ -43,14 +43,14 @@ class KeepAlive:
 
     def apply(self, sock: socket.socket) -> None:
         """Set it on a socket; a listener's accepted sockets inherit it."""
-        idle_s = max(1, int(self.dead_after_s / 2))
-        interval_s = max(1, int(self.dead_after_s / 8))
+        idle_s = min(32_767, max(1, int(self.dead_after_s / 2)))  # MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
+        interval_s = min(32_767, max(1, int(self.dead_after_s / 8)))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
         # Keep-alive says nothing while data is unacknowledged; this does.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.dead_after_s * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(2**31 - 1, int(self.dead_after_s * 1000)))
 
 
 class DialError(Exception):

@@ -11,7 +11,7 @@ import trio
 
 from trioproxy.config import Listener, SocketAddress
 from trioproxy.dial import KeepAlive
-from trioproxy.engine import Engine
+from trioproxy.engine import Channel, Engine
 from trioproxy.log import get_log
 
 __all__ = ["ListenError", "OpenListener", "accept_clients", "open_listener"]
@@ -108,18 +108,23 @@ async def accept_clients(
     Running out of descriptors is waited out: accepting goes on as soon as one is free.
     """
     complained_s = -COMPLAINT_INTERVAL_S
-    channel = engine.open(listener.sock)
+    channel: Channel | None = None
     try:
         with listener.closed:
             while True:
-                problem = await engine.until_problem(channel, partial(_accept_some, listener, start))
+                try:
+                    channel = channel or engine.open(listener.sock)
+                    problem = await engine.until_problem(channel, partial(_accept_some, listener, start))
+                except OSError as exc:  # epoll has no room (max_user_watches)
+                    problem = str(exc.strerror)
                 counters["accept_failed"] += 1
                 if trio.current_time() - complained_s >= COMPLAINT_INTERVAL_S:
                     complained_s = trio.current_time()
                     get_log().error("cannot accept", listener=listener.name, problem=problem, hint="ulimit -n")
                 await trio.sleep(EXHAUSTED_PAUSE_S)
     finally:
-        engine.forget(channel)
+        if channel is not None:
+            engine.forget(channel)
 
 
 def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.socket, str, int], None]) -> str | bool:

@@ -218,15 +218,21 @@ class Server:
         if not services.handshakes.enter(origin_of(host)[1]):
             sock.close()
             return
+        try:
+            client = Client(
+                services.engine,
+                sock,
+                (host, port),
+                self.counters,
+                tolerate_reserved=listener.settings.tolerate_reserved,
+            )
+        except OSError:  # epoll has no room
+            self.counters["accept_failed"] += 1
+            services.handshakes.leave(origin_of(host)[1])
+            sock.close()
+            return
         self.counters["sessions"] += 1
         self._session_number += 1
-        client = Client(
-            services.engine,
-            sock,
-            (host, port),
-            self.counters,
-            tolerate_reserved=listener.settings.tolerate_reserved,
-        )
         session = Session(
             self._session_number, client, lambda: listener.settings, listener.name, services, self._session_ended
         )

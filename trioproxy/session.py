@@ -266,9 +266,16 @@ class Session:
             sock, permit = await dial_first(permits, timeout_s=limits.connect_s, descriptors_max=descriptors)
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
-        self._target = self._services.engine.open(sock)
+        self._target = self._take_on(sock)
         self._permits = (permit,)  # before anything waits: the others are not what flows
         return self._target, self._judge.still_permitted(permit)
+
+    def _take_on(self, sock: socket.socket) -> Channel:
+        try:
+            return self._services.engine.open(sock)
+        except OSError as exc:  # epoll has no room (max_user_watches)
+            sock.close()
+            raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
 
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
@@ -334,7 +341,7 @@ class Session:
             reset_on_close(sock)  # before the client has read our reply: the stranger need not wait
             sock.close()
             raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
-        self._target = self._services.engine.open(sock)
+        self._target = self._take_on(sock)
         asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
         permit = self._judge.permitted(self._judge.again(asked))
         self._permits = (permit,)

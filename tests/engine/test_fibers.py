@@ -1,5 +1,6 @@
 """Fibers: the same on either engine, whatever they wait for and however that ends."""
 
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -297,3 +298,49 @@ async def test_work_on_what_can_be_read(kind: type[Engine], pair: tuple[socket.s
     assert b"".join(pieces) == b"abcd"
     assert problems == ["it has ended"]
     assert channel.handler is None
+
+
+@engines
+async def test_cancelled_in_the_moment_in_which_its_work_is_done(kind: type[Engine]) -> None:
+    """The work has ended, the fiber does not know it yet: it does not go on as if nothing had been."""
+    went_on = list[str]()
+    async with running(kind) as engine:
+
+        async def work(fiber: Fiber) -> None:
+            async def last_step() -> None:
+                await trio.lowlevel.checkpoint()
+                fiber.cancel()  # nothing is waited for behind this
+
+            await fiber.in_task(last_step)
+            went_on.append("went on")
+
+        run = Run(engine, work)
+        await run.over.wait()
+    assert went_on == []
+    assert run.outcome is None
+
+
+async def test_cancelled_before_what_came_is_looked_at(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Law 2: what arrives together with the end of the rights is for nobody."""
+    ours, theirs = pair
+    async with running(EpollEngine) as engine:
+        channel = engine.open(ours)
+        run = Run(engine, lambda fiber: receive(fiber, channel))
+        await trio.testing.wait_all_tasks_blocked()
+        theirs.send(b"too late")
+        run.fiber.cancel()
+        await run.over.wait()
+        engine.forget(channel)
+    assert run.outcome is None
+    assert ours.recv(100) == b"too late"
+
+
+async def test_no_room_for_a_registration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC of epoll (max_user_watches): nothing is kept of a socket that could not be registered."""
+    engine = EpollEngine()
+    with socket.socket() as sock:
+        engine._epoll.close()
+        with pytest.raises(ValueError, match="closed"):
+            engine.open(sock)
+    assert engine.channels() == []
+    os.close(engine._alarm)

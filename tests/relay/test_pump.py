@@ -1,6 +1,7 @@
 """TCP over real sockets, by the pump and by the reference: the same tests, and the same random script (property P8)."""
 
 import hashlib
+import os
 import random
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -53,6 +54,7 @@ class Joined:
     Attributes:
         settled: the sockets that were settled.
         termination: how it ended; None as long as it runs, and when it was cancelled.
+        fault: what was wrong with us.
     """
 
     client: Wire
@@ -63,6 +65,7 @@ class Joined:
     over: trio.Event
     settled: list[socket.socket]
     termination: Termination | None = None
+    fault: Exception | None = None
 
 
 @asynccontextmanager
@@ -105,7 +108,10 @@ async def joined(
             )
 
         async def session() -> None:
-            result.termination = await fiber.until_cancelled(relay)
+            try:
+                result.termination = await fiber.until_cancelled(relay)
+            except TypeError as error:
+                result.fault = error
             close(engine, channels, result.termination)
             result.over.set()
 
@@ -249,6 +255,64 @@ async def test_client_that_had_ended_without_a_word(kind: Kind) -> None:
         assert await relay.client.rest() == (b"answer", Ending.CLOSED)
         await relay.over.wait()
     assert relay.termination is Termination.CLIENT_CLOSED
+
+
+@both
+async def test_urgent_mark_in_a_message(kind: Kind) -> None:
+    """A read stops before urgent data: what stands behind it arrives all the same."""
+    async with joined(kind) as relay:
+        with dup(relay.client) as sock:
+            for data, flags in ((b"abc", 0), (b"!", socket.MSG_OOB), (b"def", 0)):
+                sock.send(data, flags)  # all of them before the relay has its turn
+        assert await relay.target.receive(6) == b"abcdef"
+
+
+@both
+@pytest.mark.parametrize("ends", [False, True])
+async def test_urgent_mark_in_bulk(kind: Kind, ends: bool) -> None:
+    """`splice` says "nothing" or even "the end" before urgent data: neither is believed."""
+    async with joined(kind) as relay:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay.client.send, bytes(4 * MIB))
+            await relay.target.receive(4 * MIB)
+        with dup(relay.client) as sock:
+            sock.send(b"before")
+            sock.send(b"!", socket.MSG_OOB)
+            sock.send(b"behind" * 200)
+            if ends:
+                sock.shutdown(socket.SHUT_WR)
+        assert await relay.target.receive(6 + 1_200) == b"before" + b"behind" * 200
+        if ends:
+            assert await relay.target.rest() == (b"", Ending.CLOSED)
+
+
+def dup(wire: Wire) -> socket.socket:
+    """The same connection for calls that Trio does not have."""
+    return socket.socket(fileno=os.dup(wire.sock.fileno()))
+
+
+async def test_reset_behind_the_end() -> None:
+    """The client has ended, the target is silent, and then the client is gone: nothing is waited for any more."""
+    async with joined("pump") as relay:
+        await relay.client.send(b"question")
+        relay.client.finish()
+        assert await relay.target.rest() == (b"question", Ending.CLOSED)
+        await trio.testing.wait_all_tasks_blocked()
+        relay.client.reset()
+        with trio.fail_after(15):
+            await relay.over.wait()
+    assert relay.termination is Termination.CLIENT_RESET
+
+
+async def test_fault_of_ours_ends_one_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: an error in the middle of a message belongs to its session; the engine and the others go on."""
+    async with joined("pump") as relay:
+        monkeypatch.setattr("trioproxy.relay.pump._view", None)  # nothing can be sent from it
+        await relay.client.send(b"x")
+        assert (await relay.client.rest())[1] is Ending.RESET
+        await relay.over.wait()
+        assert isinstance(relay.fault, TypeError)
+        assert relay.termination is None
 
 
 # ---- time

@@ -18,9 +18,10 @@ class Channel:
         ended: that the other side has ended, or worse, was told. This edge may come together with that of the last
             bytes, and no other one follows: read on until the end.
         hung: an error, or the end of both directions, was told.
+        urgent: urgent data (MSG_OOB) came at some time. Reads stop before its place, so a short one says nothing then.
     """
 
-    __slots__ = ("ended", "fd", "handler", "hung", "sock")
+    __slots__ = ("ended", "fd", "handler", "hung", "sock", "urgent")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -28,6 +29,7 @@ class Channel:
         self.handler: Callable[[int], None] | None = None
         self.ended = False
         self.hung = False
+        self.urgent = False
 
     def fileno(self) -> int:
         """The descriptor."""

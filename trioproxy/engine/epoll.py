@@ -23,7 +23,7 @@ __all__ = ["EpollEngine"]
 
 T = TypeVar("T")
 
-_REGISTERED: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_REGISTERED: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
 _HUNG: Final = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_MAX: Final = 256  # in one round; more wait for the next, nothing is lost
@@ -54,9 +54,8 @@ class EpollEngine(Engine):
 
     def open(self, sock: socket.socket) -> Channel:
         """Register a non-blocking socket."""
-        channel = super().open(sock)
-        self._epoll.register(channel.fd, _REGISTERED)  # the kernel drops it when the socket is closed
-        return channel
+        self._epoll.register(sock.fileno(), _REGISTERED)  # the kernel drops it when the socket is closed
+        return super().open(sock)
 
     async def until_problem(self, channel: Channel, work: Callable[[], T | bool]) -> T:
         """See `Engine.until_problem`. The work is done by the engine; the task sleeps."""
@@ -81,9 +80,14 @@ class EpollEngine(Engine):
             channel.handler = None
         return results[0]
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call back in the next round: from whatever task, and what takes long comes in pieces."""
-        self._soon.append(callback)
+    def call_soon(self, callback: Callable[[], None], *, first: bool = False) -> None:
+        """Call back in the next round, before its events are looked at: from whatever task.
+
+        Args:
+            callback: does a bounded piece of work.
+            first: before everything that waits; whoever is ended must not go on because others were called back first.
+        """
+        (self._soon.appendleft if first else self._soon.append)(callback)
         if self._asleep:
             self._asleep = False
             os.eventfd_write(self._alarm, 1)
@@ -118,7 +122,9 @@ class EpollEngine(Engine):
 
     def _serve_round(self) -> bool:
         """Tell of everything that is ready now; returns whether there was anything, or will be."""
-        channels = self._channels
+        channels, soon = self._channels, self._soon
+        for _ in range(len(soon)):  # what is added meanwhile has its turn in the next round
+            soon.popleft()()
         events = self._epoll.poll(0, _EVENTS_MAX)
         for fd, what in events:
             channel = channels.get(fd)
@@ -127,12 +133,11 @@ class EpollEngine(Engine):
                     with suppress(BlockingIOError):
                         os.eventfd_read(fd)
                 continue
+            if what & select.EPOLLPRI:
+                channel.urgent = True
             if what & _ENDED:
                 channel.ended = True
                 channel.hung |= bool(what & _HUNG)
             if channel.handler is not None:
                 channel.handler(what)
-        soon = self._soon
-        for _ in range(len(soon)):  # what is added meanwhile has its turn in the next round
-            soon.popleft()()
         return bool(events or soon)

@@ -64,7 +64,7 @@ class EpollFiber(Fiber):
         """Raise this where the fiber waits for a channel, in the engine's next round. Only while it does."""
         if self._thrown is None or isinstance(error, Cut):
             self._thrown = error
-            self._engine.call_soon(self._raise_thrown)
+            self._engine.call_soon(self._raise_thrown, first=isinstance(error, Cut))
 
     def resume(self, value: object = None) -> None:
         """Go on: with this value, or what was thrown meanwhile."""
@@ -158,7 +158,7 @@ class EpollFiber(Fiber):
             self._thrown = Cut()
             self.resume()
             raise
-        if scope.cancelled_caught:
+        if scope.cancel_called:  # also in the moment in which the work was done
             self._thrown = Cut()
         self.resume(result)
 

@@ -63,7 +63,9 @@ class Fiber:
 
     async def in_task(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something in a task of Trio's, where everything of Trio's may be used, and wait for it."""
-        return await work()
+        result = await work()
+        await trio.lowlevel.checkpoint_if_cancelled()  # it may have been cancelled in the moment in which it was done
+        return result
 
     async def until_cancelled(self, work: Callable[[], Awaitable[T]]) -> T | None:
         """Do something; None if the fiber is cancelled before that is done. It can be cancelled again afterwards."""

@@ -101,6 +101,12 @@ class _Way:
 
     def on_events(self, events: int) -> None:
         """Something happened at the source, which is the sink of the other way."""
+        try:
+            self._on_events(events)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends one session, and it tells of it
+            self._relay.fail(error)
+
+    def _on_events(self, events: int) -> None:
         if events & _IN_OR_END and not self.ended:
             self.readable = True
             if not (self.held or self.bulk or self.queued):
@@ -113,16 +119,29 @@ class _Way:
                 return
             elif not self.queued:
                 self.turn()
+        elif events & _ERROR and self.ended and self._source_failed():
+            self._relay.finish(self.source_reset)
+            return
         back = self.back
         if back.held and events & _OUT and not back.queued:
             back.turn()
 
+    def queued_turn(self) -> None:
+        """Go on where the last turn ended."""
+        self.queued = False
+        try:
+            self.turn()
+        except Exception as error:  # noqa: BLE001 - as in `on_events`
+            self._relay.fail(error)
+
     def turn(self) -> None:
         """Carry what can be carried now, within the budget."""
-        self.queued = False
         relay = self._relay
         for _ in range(_TURN_READS):
-            if relay.over or self.ended or (self.held and not self._flush()):
+            if relay.over or self.ended:
+                return
+            if self.held and not self._flush():
+                self._ask_after_source()
                 return
             if self._at_end:
                 self._end()
@@ -133,9 +152,15 @@ class _Way:
                 self._splice()
                 break  # a pipe full is a turn
             self._copy()
+        self._ask_after_source()
         if self.readable and not (relay.over or self.ended or self.held):
             self.queued = True
-            relay.pump.engine.call_soon(self.turn)
+            relay.pump.engine.call_soon(self.queued_turn)
+
+    def _ask_after_source(self) -> None:
+        """Something is held, so nobody reads; the edge of a reset may have been told before that."""
+        if self.held and self._channel.hung and not self._relay.over and self._source_failed():
+            self._relay.finish(self.source_reset)
 
     def _source_failed(self) -> bool:
         """Whether the source was reset, or is gone for another reason."""
@@ -201,7 +226,7 @@ class _Way:
         if count == _BUFFER_BYTES:
             self.bulk = True
             stop_pacing(self._sink)
-        elif not self._channel.ended:
+        elif not (self._channel.ended or self._channel.urgent):
             self.readable = False  # there is nothing more now, and the next edge will come
 
     def _splice(self) -> None:
@@ -213,8 +238,7 @@ class _Way:
         try:
             count = os.splice(self._source.fileno(), pipe.write_end, PIPE_BYTES, flags=os.SPLICE_F_NONBLOCK)
         except BlockingIOError:
-            self.readable = False
-            count = -1
+            count = 0
         except OSError:
             self._relay.finish(self.source_reset)
             return
@@ -225,8 +249,7 @@ class _Way:
             return
         self._relay.pump.pipes.give_back(pipe, empty=True)
         self._pipe = None
-        if count == 0:
-            self._end()
+        self._copy()  # at an urgent mark splice says "nothing" or "the end"; recv knows
 
     def _judge_size(self, count: int) -> None:
         self._small_reads = self._small_reads + 1 if count < _SMALL_BYTES else 0
@@ -335,13 +358,26 @@ class _Relay:
         self.to_target.drop()
         self.to_client.drop()
 
+    def fail(self, error: Exception) -> None:
+        """Something is wrong with us: the session ends by this error, and no other one."""
+        self.stop()
+        if not self._waited_for:
+            raise error
+        self._fiber.interrupt(error)
+
     def read_meter(self) -> None:
         """Let the flow know what was carried."""
         self._flow.bytes_to_target = self.to_target.carried
         self._flow.bytes_to_client = self.to_client.carried
 
-    def look(self, now_s: float) -> None:
+    def looked_at(self, now_s: float) -> None:
         """Once in a while: has it been idle for too long?"""
+        try:
+            self._look(now_s)
+        except Exception as error:  # noqa: BLE001 - as in `_Way.on_events`
+            self.fail(error)
+
+    def _look(self, now_s: float) -> None:
         if self._settle is not None:
             self._settle(self._target.sock)
             self._settle = None
@@ -431,7 +467,7 @@ class Pump:
                 now_s = time.monotonic()
                 for count, relay in enumerate(list(self._relays), start=1):
                     if not relay.over:
-                        relay.look(now_s)
+                        relay.looked_at(now_s)
                     if count % _SWEPT_AT_ONCE == 0:
                         await trio.lowlevel.checkpoint()
         finally:
