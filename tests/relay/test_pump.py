@@ -24,6 +24,7 @@ from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
 from trioproxy.relay import ORDERLY, Relays
 from trioproxy.relay.engines import StreamRelays
+from trioproxy.relay.pipes import PIPE_BYTES
 from trioproxy.relay.pump import Pump
 
 Kind: TypeAlias = Literal["pump", "reference"]
@@ -433,6 +434,29 @@ async def test_bulk_that_becomes_a_trickle() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(relay.client.send, data)
                 assert await relay.target.receive(size) == data
+
+
+async def test_bulk_takes_small_bites_beside_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever exchanges messages does not wait for a full pipe each time; alone, bulk takes all there is."""
+    asked = list[int]()
+    real = os.splice
+
+    def splice(source: int, sink: int, count: int, *, flags: int) -> int:
+        asked.append(count)
+        return real(source, sink, count, flags=flags)
+
+    monkeypatch.setattr(os, "splice", splice)
+    async with joined("pump") as relay:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(relay.client.send, bytes(8 * MIB))
+            await relay.target.receive(8 * MIB)
+        assert PIPE_BYTES in asked
+        asked.clear()
+        await relay.target.send(b"a message")
+        assert await relay.client.receive(9) == b"a message"
+        await relay.client.send(b"x")
+        assert await relay.target.receive(1) == b"x"
+        assert asked[0] < PIPE_BYTES
 
 
 # ---- both by the same script
