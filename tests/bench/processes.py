@@ -1,14 +1,18 @@
 """What /proc says about a server's processes, and what must be known to start one."""
 
+import errno
 import os
+import random
 import socket
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 __all__ = ["cpu_s", "cpu_user_system_s", "family", "free_port", "listens", "memory_kib", "time_wait"]
 
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PORTS: Final = range(10_000, 32_768)
 
 
 def _stat(pid: int) -> list[str]:
@@ -67,10 +71,15 @@ def time_wait() -> int:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has now; for servers that cannot choose one themselves."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody has now.
+
+    It is below those that the kernel deals out: after some 50,000 sessions all of these are in TIME_WAIT, and port 0
+    finds none.
+    """
+    for port in random.sample(_PORTS, k=100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(errno.EADDRINUSE, "no free port of 127.0.0.1 among 100 that were tried")
 
 
 def listens(port: int) -> bool:

@@ -86,7 +86,7 @@ def under_profiler(folder: Path) -> Iterator[int]:
     store = folder / "trioproxy.db"
     with Store.open(store, create=True) as opened:
         opened.rules.replace({Scope.parse(scope): [*map(parse_rule, OPEN[scope])] for scope in OPEN})
-    config = Anonymous.config().replace("127.0.0.1:0", f"127.0.0.1:{port}")
+    config = Anonymous.config(port)
     (folder / "site.toml").write_text(
         f'{config}records = "{folder}/records.jsonl"\n[store]\nurl = "sqlite:///{store}"\n', encoding="utf-8"
     )

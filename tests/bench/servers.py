@@ -128,15 +128,15 @@ class Bare(Server):
         self._stack = ExitStack()
 
     @classmethod
-    def config(cls) -> str:
+    def config(cls, port: int) -> str:
         """Its configuration file."""
-        listener = f'[[listener]]\naddress = "127.0.0.1:0"\n{cls.listener}\n'
+        listener = f'[[listener]]\naddress = "127.0.0.1:{port}"\n{cls.listener}\n'
         return f"{listener}{LOOPBACK_FLOOR}{LIMITS}[log]\n{cls.records}\n".replace("\n\n", "\n")
 
     def __enter__(self) -> Self:
         with self._stack as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trioproxy-bench-")))
-            self.proxy = Proxy(folder, self.config())
+            self.proxy = Proxy(folder, self.config(free_port()))
             self._seed(self.proxy.data_dir / "trioproxy.db")
             stack.enter_context(self.proxy)
             self.port, self.pid = self.proxy.addresses[0][1], self.proxy.pid
@@ -328,4 +328,4 @@ def configurations() -> Mapping[str, str]:
             for peer in _PEERS
         }
     rules = "\n".join(f"{scope}: {rule}" for scope in RULES for rule in RULES[scope])
-    return {"trioproxy": Full.config(), "rules of trioproxy": rules, "danted.conf": Dante.config(1080), **commands}
+    return {"trioproxy": Full.config(1080), "rules of trioproxy": rules, "danted.conf": Dante.config(1080), **commands}
