@@ -23,7 +23,7 @@ BENCH := .venv-bench/bin
 # The tests run where no `trioproxy` and no `auth` can be imported but those of the wheel.
 STAGE := build/test
 STAGED := .ci tests fuzz docs pyproject.toml Makefile README.md CHANGELOG.md SECURITY.md LICENSE
-PURE := */trioproxy/protocol/*,*/trioproxy/policy/*,*/auth/*,trioproxy/protocol/*,trioproxy/policy/*,auth/*
+PURE := */trioproxy/protocol/*,*/trioproxy/policy/*,*/trioproxy/sniff/*,*/auth/*,trioproxy/protocol/*,trioproxy/policy/*,trioproxy/sniff/*,auth/*
 
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -45,7 +45,7 @@ test: debian-packages environment-test node-packages ## test the built wheel: al
 coverage:
 	@$(TEST)/coverage combine --quiet --keep $(STAGE)/.coverage
 	$(TEST)/coverage report --fail-under=96
-	echo 'Protocol, policy and auth must be covered whole, lines and branches:'
+	echo 'Protocol, policy, sniff and auth must be covered whole, lines and branches:'
 	$(TEST)/coverage report --include='$(PURE)' --fail-under=100
 
 soak: ## the same with the large numbers of the case list: 1 GiB relayed, 20,000 resets, 500 associations; some minutes
