@@ -2,12 +2,14 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import trio
 
 from trioproxy.accounting import Flow, Termination
 from trioproxy.client import Client, Ended
 from trioproxy.config import Listener
+from trioproxy.engine import Channel
 from trioproxy.judge import Judge
 from trioproxy.limits import keep_reserve
 from trioproxy.policy import RuleProtocol, canonical_address
@@ -53,6 +55,7 @@ def open_association(
         judge.services.counters[f"datagram_{reason}"] += 1
 
     association = Association(
+        engine=judge.services.engine,
         client_side=client_side,
         target_side=target_side,
         client_host=client.host,
@@ -67,21 +70,26 @@ def open_association(
         finished=finished,
         dropped=dropped,
     )
-    return association, client_side.getsockname()[1]
+    return association, client_side.sock.getsockname()[1]
 
 
-def _open_pair(judge: Judge, client: Client, listener: Listener) -> tuple[socket.socket, socket.socket]:
+def _open_pair(judge: Judge, client: Client, listener: Listener) -> tuple[Channel, Channel]:
+    services, engine = judge.services, judge.services.engine
     numbers = listener.udp_ports.numbers if listener.udp_ports else None
     # The address the client connected to: the one it can reach, and the one it expects answers from.
-    client_side = judge.services.relay_ports.bind(
-        socket.SOCK_DGRAM, client.local_address, numbers, judge.owner, trio.current_time()
-    )
-    try:
-        keep_reserve(client_side, judge.services.descriptors_max)
-        return client_side, keep_reserve(open_target_side(), judge.services.descriptors_max)
-    except BaseException:
-        client_side.close()
-        raise
+    with ExitStack() as stack:
+        client_side = stack.enter_context(
+            services.relay_ports.bind(
+                socket.SOCK_DGRAM, client.local_address, numbers, judge.owner, trio.current_time()
+            )
+        )
+        target_side = stack.enter_context(open_target_side())
+        channels = []
+        for sock in (client_side, target_side):
+            channels.append(engine.open(keep_reserve(sock, services.descriptors_max), writable=False))
+            stack.callback(engine.forget, channels[-1])
+        stack.pop_all()
+    return channels[0], channels[1]
 
 
 def announced_port(announced: Address, client: Client) -> int:

@@ -18,13 +18,17 @@ from auth import Identity
 from tests.harness import settle
 from tests.socks_client import unwrapped, wrapped
 from trioproxy.accounting import Flow, Termination
+from trioproxy.engine import Engine
+from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
 from trioproxy.relay import Association, AssociationSettings, open_target_side
 from trioproxy.relay.datagrams import DatagramSocket, SingleSocket, datagram_socket
 
 Kind: TypeAlias = Callable[[socket.socket], DatagramSocket]
 
-KINDS = pytest.mark.parametrize("kind", [datagram_socket, SingleSocket], ids=["batches", "singly"])
+KINDS = pytest.mark.parametrize(
+    "kind", [datagram_socket, SingleSocket], ids=["batches", "singly"]
+)  # each on its engine
 HOST = "127.0.0.1"
 TARGETS = 3  # the last one is denied
 
@@ -51,11 +55,13 @@ class Relayed:
     """An association under test, its client and its targets.
 
     Attributes:
+        engine: which serves it.
         denied: ports that nobody may send to.
         judged: which ports were asked about, in this order.
         on_judge: called each time, before the verdict.
     """
 
+    engine: Engine
     association: Association
     client: socket.socket
     relay: tuple[str, int]
@@ -104,6 +110,8 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
     with ExitStack() as stack:
         client, *others = [stack.enter_context(bound()) for _ in range(1 + targets)]
         client_side = bound()
+        engine = EpollEngine() if kind is datagram_socket else Engine()
+        ours = [engine.open(sock, writable=False) for sock in (client_side, open_target_side())]
         drops, ended = Counter[str](), list[tuple[Flow, Termination]]()
 
         async def resolve(name: str) -> tuple[IPAddress, ...]:
@@ -113,8 +121,9 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
             return running.verdict(name, address, port, client_port)
 
         association = Association(
-            client_side=client_side,
-            target_side=open_target_side(),
+            engine=engine,
+            client_side=ours[0],
+            target_side=ours[1],
             client_host=HOST,
             client_port=0,
             settings=AssociationSettings("strict", 30.0, destinations_max),
@@ -126,9 +135,10 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
             dropped=lambda reason: drops.update([reason]),
             wrap=kind,
         )
-        running = Relayed(association, client, client_side.getsockname(), others, set(), [], drops, ended)
+        running = Relayed(engine, association, client, client_side.getsockname(), others, set(), [], drops, ended)
         try:
             async with trio.open_nursery() as nursery:
+                await nursery.start(engine.run)
                 nursery.start_soon(association.relay)
                 yield running
                 nursery.cancel_scope.cancel()
@@ -246,9 +256,14 @@ async def test_many_new_destinations_let_others_have_their_turn(kind: Kind) -> N
         for port in running.ports:
             running.send(port, b"x")
         seen = list[int]()
-        while not seen or seen[-1] < 60:
-            await trio.lowlevel.checkpoint()
+
+        def work() -> bool | str:
             seen.append(len(running.judged))
+            return True if seen[-1] < 60 else "all were judged"
+
+        other = running.engine.open(running.targets[0])
+        await running.engine.until_problem(other, work)
+        running.engine.forget(other)
         # Four of them use a turn up; it may be the last one of one round and the first one of the next.
         assert max(after - before for before, after in zip([0, *seen], seen, strict=False)) <= 8
         assert sum(len(waiting(target)) for target in running.targets) == 60

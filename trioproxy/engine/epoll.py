@@ -24,6 +24,7 @@ __all__ = ["EpollEngine"]
 T = TypeVar("T")
 
 _REGISTERED: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_READ_ONLY: Final = select.EPOLLIN | select.EPOLLET
 _ENDED: Final = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
 _HUNG: Final = select.EPOLLERR | select.EPOLLHUP
 _EVENTS_MAX: Final = 256  # in one round; more wait for the next, nothing is lost
@@ -52,20 +53,27 @@ class EpollEngine(Engine):
         """A new one, to be started."""
         return EpollFiber(self)
 
-    def open(self, sock: socket.socket) -> Channel:
+    def open(self, sock: socket.socket, *, writable: bool = True) -> Channel:
         """Register a non-blocking socket."""
-        self._epoll.register(sock.fileno(), _REGISTERED)  # the kernel drops it when the socket is closed
-        return super().open(sock)
+        events = _REGISTERED if writable else _READ_ONLY
+        self._epoll.register(sock.fileno(), events)  # the kernel drops it when the socket is closed
+        return super().open(sock, writable=writable)
 
     async def until_problem(self, channel: Channel, work: Callable[[], T | bool]) -> T:
         """See `Engine.until_problem`. The work is done by the engine; the task sleeps."""
         over = trio.Event()
         results: list[T] = []
+        faults: list[Exception] = []
 
         def serve(_events: int = 0) -> None:
             if over.is_set() or channel.handler is None:
                 return
-            result = work()
+            try:
+                result = work()
+            except Exception as fault:  # noqa: BLE001 - it belongs to the task, and goes there
+                faults.append(fault)
+                over.set()
+                return
             if result is True:
                 self.call_soon(serve)  # no edge will tell of what is left
             elif not isinstance(result, bool):
@@ -78,6 +86,8 @@ class EpollEngine(Engine):
             await over.wait()
         finally:
             channel.handler = None
+        if faults:
+            raise faults[0]
         return results[0]
 
     def call_soon(self, callback: Callable[[], None], *, first: bool = False) -> None:

@@ -102,8 +102,13 @@ class Engine:
         """A new one, to be started."""
         return Fiber(self)
 
-    def open(self, sock: socket.socket) -> Channel:
-        """Take a non-blocking socket on."""
+    def open(self, sock: socket.socket, *, writable: bool = True) -> Channel:  # noqa: ARG002 - for those that register
+        """Take a non-blocking socket on.
+
+        Args:
+            sock: whoever made it closes it.
+            writable: tell of that, too. Nobody waits for it where datagrams are sent, and each would be told of.
+        """
         channel = Channel(sock)
         self._channels[channel.fd] = channel
         return channel
@@ -123,15 +128,17 @@ class Engine:
 
         Args:
             channel: whose socket is asked.
-            work: reads some; False: nothing is left; True: there may be more; everything else ends this.
+            work: reads some; False: nothing is left; True: there is more to do; everything else ends this, an exception
+                too.
 
         Returns:
             What ended it.
         """
         while True:
             await trio.lowlevel.wait_readable(channel.sock)
-            result = work()
-            if not isinstance(result, bool):
+            while (result := work()) is True:
+                await trio.lowlevel.checkpoint()
+            if result is not False:
                 return result
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -8,12 +8,14 @@ import errno
 import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Literal, TypeAlias
 
 import attrs
 import trio
 
 from trioproxy.accounting import Flow, Termination
+from trioproxy.engine import Channel, Engine
 from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
 from trioproxy.protocol import (
@@ -29,7 +31,7 @@ from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagr
 
 __all__ = ["Association", "AssociationSettings"]
 
-BATCH_COST = 256  # what is handled in one go before other tasks get their turn: a datagram costs 1, up to 4 us ...
+BATCH_COST = 256  # what is handled in one turn before others get theirs: a datagram costs 1, up to 4 us ...
 NEW_COST = 64  # ... and one to a new destination so much more
 NEW_AT_ONCE = 2_000.0  # new destinations; each leaves a record. A DHT node that starts asks some hundreds ...
 NEW_PER_S = 100.0  # ... and so many in a second from then on; whoever scans for peers wants more
@@ -74,14 +76,14 @@ class _Destination:
 
 
 _Posted: TypeAlias = list[tuple[_Destination, Run]]
-_Handle: TypeAlias = Callable[[SocketAddress, list[bytes]], list[bytes]]  # returns what is left for another turn
-_Way: TypeAlias = tuple[DatagramSocket, _Handle]
+_Way: TypeAlias = tuple[DatagramSocket, Callable[[SocketAddress, list[bytes]], None]]
 
 
 class Association:
     """Relays the datagrams of one client while its TCP connection lives.
 
     Args:
+        engine: which serves the two sockets.
         client_side: bound where the client sends to; owned from now on.
         target_side: see `trioproxy.relay.open_target_side`; owned from now on.
         client_host: the client's address as the kernel writes it.
@@ -99,8 +101,9 @@ class Association:
     def __init__(  # noqa: PLR0913 - two sockets, the client, and the five ways in which it needs the rest of the server
         self,
         *,
-        client_side: socket.socket,
-        target_side: socket.socket,
+        engine: Engine,
+        client_side: Channel,
+        target_side: Channel,
         client_host: str,
         client_port: int,
         settings: AssociationSettings,
@@ -112,8 +115,10 @@ class Association:
         dropped: Callable[[str], None],
         wrap: Callable[[socket.socket], DatagramSocket] = datagram_socket,
     ) -> None:
-        self._client_side = wrap(client_side)
-        self._target_side = wrap(target_side)
+        self._engine = engine
+        self._channels = (client_side, target_side)
+        self._client_side = wrap(client_side.sock)
+        self._target_side = wrap(target_side.sock)
         self._client: SocketAddress = (client_host, client_port)
         self._locked = client_port != 0 and settings.port_lock == "strict"
         self._settings = settings
@@ -127,13 +132,13 @@ class Association:
         self._contacted: dict[SocketAddress, _Destination] = {}
         self._pinned: OrderedDict[str, tuple[IPAddress, ...]] = OrderedDict()
         self._waiting: dict[Address, list[bytes]] = {}
-        self._to_targets: _Posted = []  # both are empty whenever other tasks have their turn
+        self._to_targets: _Posted = []  # both are empty between two turns
         self._to_client: _Posted = []
         self._nursery: trio.Nursery | None = None
         self._now_s = 0.0  # when the last datagrams came
         self._relayed_s = 0.0  # when the last of those came that went on
         self._budget = 0
-        self._from_client_paused = False
+        self._left: list[tuple[SocketAddress, list[bytes]]] = []  # of the client's, for the next turn
         self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
         self._new = Pace(NEW_AT_ONCE, NEW_PER_S)
 
@@ -145,8 +150,8 @@ class Association:
         idle_s, self._relayed_s = self._settings.idle_s, trio.current_time()
         async with trio.open_nursery() as self._nursery:
             outwards, back = (self._client_side, self._from_client), (self._target_side, self._from_target)
-            self._nursery.start_soon(self._receive, outwards, back)
-            self._nursery.start_soon(self._receive, back, outwards)
+            for channel, ways in zip(self._channels, ((outwards, back), (back, outwards)), strict=True):
+                self._nursery.start_soon(self._engine.until_problem, channel, partial(self._turn, ways))
             # To move a deadline with each batch would cost more than to look again when it has come.
             while (left_s := self._relayed_s + idle_s - trio.current_time()) > 0:  # noqa: ASYNC110 - for time itself
                 await trio.sleep(left_s)
@@ -171,24 +176,33 @@ class Association:
 
     async def close(self, termination: Termination) -> None:
         """Close both sockets and end every flow, some at a time."""
-        self._client_side.sock.close()
-        self._target_side.sock.close()
+        for channel in self._channels:
+            self._engine.forget(channel)
+            channel.sock.close()
         for count, destination in enumerate(list(self._destinations.values()), start=1):
             self._forget(destination, termination)
             if count % CLOSED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def _receive(self, mine: _Way, other: _Way) -> None:
-        side, _ = mine
-        while True:
-            await trio.lowlevel.wait_readable(side.sock)
-            self._begin_turn()
-            # Both ways each time: an answer is often there already, and to look costs 2 us, to be woken for it some 20.
-            for way in (mine, other):  # its own first, so that neither way can use up the turns of the other
-                if way[0] is self._target_side or not self._from_client_paused:
-                    await self._take(*way)
+    def _turn(self, ways: tuple[_Way, ...]) -> bool:
+        """Relay what has come, a bounded amount of it; returns whether there is more to do.
 
-    async def _take(self, side: DatagramSocket, handle: _Handle) -> None:
+        Both ways each time: an answer is often there already, and to look costs less than to be woken for it. Its own
+        comes first, so that neither way can use up the turns of the other.
+        """
+        self._now_s, self._budget = trio.current_time(), BATCH_COST
+        left, self._left = self._left, []
+        for sender, packets in left:
+            self._from_client(sender, packets)
+        self._send_all()
+        more = False
+        for side, handle in ways:
+            if side is self._target_side or not self._left:  # what the client sends keeps its order
+                more |= self._take(side, handle)
+        return more or bool(self._left)
+
+    def _take(self, side: DatagramSocket, handle: Callable[[SocketAddress, list[bytes]], None]) -> bool:
+        """Relay what has come to one side; returns whether there may be more."""
         while self._budget > 0:
             try:
                 groups = side.receive()
@@ -199,41 +213,28 @@ class Association:
             count = 0
             for sender, packets in groups:
                 count += len(packets)
-                left = handle(sender, packets)
-                while left:
-                    await self._pause()
-                    left = handle(sender, left)
+                handle(sender, packets)
             self._send_all()
             self._budget -= count
             if count < side.batch_max:
-                break
-
-    async def _pause(self) -> None:
-        """Let others have their turn in the middle of what the client sent, which keeps its order."""
-        self._send_all()
-        self._from_client_paused = True
-        await trio.lowlevel.checkpoint()
-        self._from_client_paused = False
-        self._begin_turn()
-
-    def _begin_turn(self) -> None:
-        self._now_s = trio.current_time()
-        self._budget = BATCH_COST
+                return False
+        return True
 
     # ---- from the client to its targets
 
-    def _from_client(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
-        """Handle what the client sent; returns what is left when the budget is used up."""
+    def _from_client(self, sender: SocketAddress, packets: list[bytes]) -> None:
+        """Handle what the client sent; when the budget is used up the rest is left for the next turn."""
         if sender[0] != self._client[0] or (self._locked and sender != self._client):
             self._drop_all("stranger", packets)
-            return []
+            return
         header, run = b"", None
         for index, packet in enumerate(packets):
             if run is not None and packet.startswith(header):  # so it is the same header, which says where it ends
                 run.append(packet[len(header) :])
                 continue
             if self._budget <= 0:
-                return packets[index:]
+                self._left.append((sender, packets[index:]))
+                return
             header = header_untrusted(packet)
             destination = self._destinations.get(header)
             if destination is None:
@@ -242,7 +243,6 @@ class Association:
             else:
                 self._heard_from(sender)
                 run = self._run_to(destination, packet[len(header) :])
-        return []
 
     def _run_to(self, destination: _Destination, data: bytes) -> list[bytes] | None:
         """Begin a run of datagrams to one destination; None if it is not permitted any more."""
@@ -363,7 +363,7 @@ class Association:
 
     # ---- from a target to the client
 
-    def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> list[bytes]:
+    def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> None:
         destination = self._contacted.get(sender)
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
             self._drop_all("stranger_target", packets)
@@ -371,7 +371,6 @@ class Association:
             self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
             self._drop_all("denied", packets)
-        return []
 
     # ---- out
 
