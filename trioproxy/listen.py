@@ -138,8 +138,8 @@ def _accept_some(listener: OpenListener, start: Callable[[OpenListener, socket.s
             if exc.errno not in PASSING:
                 return str(exc.strerror)
         else:
-            # `accept` asks for family and type through enums and for the default time-out: 4 us for each client.
-            sock = socket.socket(listener.family, socket.SOCK_STREAM, fileno=fd)
+            # `accept` asks for family, type and protocol and for the default time-out: 4 us for each client.
+            sock = socket.socket(listener.family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd)
             sock.setblocking(False)
             start(listener, sock, host, port)
     return True
