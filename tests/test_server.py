@@ -184,7 +184,7 @@ async def test_case_101_no_descriptors_neither_kills_nor_spins(tmp_path: Path, m
     real = socket.socket._accept  # type: ignore[attr-defined]
 
     def accept(sock: socket.socket) -> object:
-        if failures:
+        if failures and sock.family is socket.AF_INET:
             raise failures.pop(0)
         return real(sock)
 

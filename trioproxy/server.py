@@ -21,6 +21,8 @@ from auth.local import LocalUser
 from auth.throttle import Throttle
 from trioproxy.accounting import Termination
 from trioproxy.accounting.sinks import Sink
+from trioproxy.admin.client import socket_path
+from trioproxy.admin.server import ControlServer
 from trioproxy.authenticate import Authenticator
 from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, origin_of
@@ -129,6 +131,7 @@ class Server:
             await background.start(self.services.engine.run)
             background.start_soon(self.services.relays.run)
             background.start_soon(self._watch_store)
+            await background.start(ControlServer(socket_path(self._store.path), self._sessions.values).run)
             background.start_soon(Revalidator(self.services, self._sessions.values).run)
             try:
                 await self._accept_until_stopped(task_status)

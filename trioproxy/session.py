@@ -96,6 +96,10 @@ class Session:
         """Whose session it is, as was last known; None before the login, and when the user may not go on."""
         return None if self._revoked else self.flow.identity
 
+    def flows(self) -> Iterable[Flow]:
+        """What runs in it now: one flow, or one for each destination of an association."""
+        return (self._association.flows() if self._association is not None else ()) or (self.flow,)
+
     def revalidate(self) -> None:
         """Time has passed: end the session of a user whose account has ended."""
         if self.flow.identity is not None and self._current(self.flow.identity) is None:

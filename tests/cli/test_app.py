@@ -26,6 +26,9 @@ COMMANDS = [
     ["policy", "import"],
     ["auth"],
     ["auth", "test"],
+    ["session"],
+    ["session", "list"],
+    ["session", "kill"],
 ]
 
 
@@ -51,7 +54,7 @@ def test_each_command_takes_the_place(cli: Command, command: list[str]) -> None:
 def test_the_first_help_says_what_each_command_is_for(cli: Command) -> None:
     """A newcomer sees at once where to go on."""
     text = cli("--help").out
-    for name in ("serve", "check", "user", "rule", "policy", "auth"):
+    for name in ("serve", "check", "user", "rule", "policy", "session", "auth"):
         assert any(f" {name} " in line and len(line.split()) > 4 for line in text.splitlines()), name
 
 
@@ -60,7 +63,7 @@ def test_version(cli: Command) -> None:
     assert cli("--version").lines == [__version__]
 
 
-@pytest.mark.parametrize("arguments", [[], ["user"], ["rule"], ["policy"], ["auth"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [[], ["user"], ["rule"], ["policy"], ["session"], ["auth"]], ids=" ".join)
 def test_no_command_is_wrong_usage(cli: Command, arguments: list[str]) -> None:
     """DESIGN section 5: exit code 2, so that a script with an empty variable does not go on."""
     result = cli(*arguments)

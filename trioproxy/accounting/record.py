@@ -29,6 +29,7 @@ class Termination(enum.Enum):
     IDLE = "idle"
     FORGOTTEN = "too many destinations"  # a UDP destination that made room for another
     REVOKED = "no longer allowed"
+    KILLED = "ended by an administrator"
     DRAINED = "server stopped"
     # before the relay
     HANDSHAKE_TIMEOUT = "handshake timeout"
@@ -145,6 +146,7 @@ class Flow:
         client_address: canonical.
         asked: what the client asked for, as `host:port`, escaped.
         verdict: what policy said; None until it was asked.
+        rate_to_target: bytes a second, over the last few seconds; so is `rate_to_client`.
         counts: further numbers of the record (dropped datagrams by reason).
     """
 
@@ -160,6 +162,8 @@ class Flow:
     reply: Reply | None = None
     bytes_to_target: int = 0
     bytes_to_client: int = 0
+    rate_to_target: float = 0.0
+    rate_to_client: float = 0.0
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)
     _started_s: float = attrs.field(factory=time.monotonic)
@@ -182,12 +186,12 @@ class Flow:
             started_at=self.started_at,
             session=self.session,
             listener=self.listener,
-            tenant=identity.tenant if identity else self.tenant,
+            tenant=self.tenant_of_now,
             user=escaped(identity.user) if identity and identity.user is not None else None,
-            client=_socket_text(self.client_address, self.client_port),
+            client=self.client_text,
             command=self.command.name if self.command else None,
             asked=self.asked,
-            target=self._target_text(),
+            target=self.target_text,
             bytes_to_target=self.bytes_to_target,
             bytes_to_client=self.bytes_to_client,
             duration_s=time.monotonic() - self._started_s,
@@ -200,7 +204,19 @@ class Flow:
             counts=self.counts,
         )
 
-    def _target_text(self) -> str | None:
+    @property
+    def tenant_of_now(self) -> str:
+        """The user's, or before the login that of the listener."""
+        return self.identity.tenant if self.identity is not None else self.tenant
+
+    @property
+    def client_text(self) -> str:
+        """`address:port` of the client."""
+        return _socket_text(self.client_address, self.client_port)
+
+    @property
+    def target_text(self) -> str | None:
+        """`address:port` of what was judged last."""
         if self.verdict is None:
             return None
         request = self.verdict.request

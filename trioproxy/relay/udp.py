@@ -158,6 +158,10 @@ class Association:
             self._nursery.cancel_scope.cancel()
         return Termination.IDLE
 
+    def flows(self) -> list[Flow]:
+        """Those of the destinations that are known now."""
+        return [destination.flow for destination in self._destinations.values()]
+
     def judge_again(self) -> Iterator[None]:
         """The rules have changed: from now on nothing passes by the old ones.
 
