@@ -267,6 +267,7 @@ _MEANINGS: Final = {
     Termination.IDLE: "nothing moved for `idle_s`, `half_closed_s` or `association_idle_s`",
     Termination.FORGOTTEN: "a UDP destination that made room for another",
     Termination.REVOKED: "users or rules were changed, and forbid it now; or the account expired",
+    Termination.WRONG_ANSWER: "what the client spoke was permitted, but the target did not answer in kind (`app=tls`)",
     Termination.KILLED: "an administrator ended it (`trioproxy session kill`)",
     Termination.DRAINED: "the server was stopped",
     Termination.HANDSHAKE_TIMEOUT: "the client took longer than `handshake_s`",

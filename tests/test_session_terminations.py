@@ -5,12 +5,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+import trio
 
 from tests.harness import Running, config_for_tests, running_server
 from tests.socks_client import BIND, CONNECT, UDP_ASSOCIATE, SocksClient, logged_in, request
 from tests.targets import Origin, black_hole, free_port
 from tests.wires import dialled
 from trioproxy.accounting import Termination
+from trioproxy.admin.client import ask_server, socket_path
 from trioproxy.policy import IPAddress
 
 pytestmark = pytest.mark.usefixtures("either_engine")
@@ -88,6 +90,15 @@ async def revoked(running: Running) -> None:
         await client.rest()
 
 
+async def killed(running: Running) -> None:
+    """An administrator ends it."""
+    async with Origin.open() as origin, logged_in(running.address) as client:
+        assert (await client.ask(CONNECT, *origin.address)).code == 0
+        path = socket_path(running.store.path)
+        assert len(await trio.to_thread.run_sync(lambda: list(ask_server(path, "kill", {"user": "alice"})))) == 1
+        await client.rest()
+
+
 async def drained(running: Running) -> None:
     """The server stops."""
     async with Origin.open() as origin, logged_in(running.address) as client:
@@ -129,6 +140,7 @@ WAYS_OUT = MappingProxyType[Termination, Callable[[Running], Awaitable[None]]](
         Termination.TARGET_RESET: lambda running: relay(running, target_resets),
         Termination.IDLE: lambda running: relay(running, nothing_moves),
         Termination.REVOKED: revoked,
+        Termination.KILLED: killed,
         Termination.DRAINED: drained,
         Termination.MALFORMED_DESTINATION: lambda running: ask(running, CONNECT, b"127.1", 80),
         Termination.REFUSED: lambda running: ask(running, CONNECT, "0.0.0.0", 80),
@@ -148,6 +160,7 @@ WITHOUT_RECORD = {
     Termination.NO_METHOD,
     Termination.LOGIN_REJECTED,
     Termination.LOGIN_UNAVAILABLE,
+    Termination.WRONG_ANSWER,  # see relay/test_shaped
     Termination.FORGOTTEN,  # of one destination, see test_session_udp_rules
 }
 

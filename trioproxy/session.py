@@ -32,7 +32,7 @@ from trioproxy.protocol import (
     ReplyMessage,
     Request,
 )
-from trioproxy.relay import ORDERLY, Association, accept_target, egress_address, listen_for_target
+from trioproxy.relay import ORDERLY, Association, RelaySettings, accept_target, egress_address, listen_for_target
 from trioproxy.services import Services
 
 __all__ = ["Session"]
@@ -287,14 +287,16 @@ class Session:
         return await self._services.relays.relay(
             self._fiber,
             self.flow,
-            permit,
             self._client.channel,
             target,
-            early_data=self._client.take_early_data(),
-            client_ended=self._client.has_ended,
-            idle_s=limits.idle_s,
-            half_closed_s=limits.half_closed_s,
-            settle=KeepAlive(limits.dead_after_s).apply,
+            RelaySettings(
+                permit,
+                limits.idle_s,
+                limits.half_closed_s,
+                KeepAlive(limits.dead_after_s).apply,
+                early_data=self._client.take_early_data(),
+                client_ended=self._client.has_ended,
+            ),
         )
 
     # ---- BIND

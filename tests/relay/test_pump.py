@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from typing import Literal, TypeAlias
@@ -22,10 +22,11 @@ from trioproxy.client import reset_on_close
 from trioproxy.engine import Channel, Engine
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
-from trioproxy.relay import ORDERLY, Relays
+from trioproxy.relay import ORDERLY, Relays, RelaySettings
 from trioproxy.relay.engines import StreamRelays
 from trioproxy.relay.pipes import PIPE_BYTES
 from trioproxy.relay.pump import Pump
+from trioproxy.relay.shaping import Shape
 
 Kind: TypeAlias = Literal["pump", "reference"]
 MIB = 1_048_576
@@ -79,6 +80,9 @@ async def joined(
     half_closed_s: float = 60,
     pipes_max: int = 8,
     buffers: int | None = None,
+    early_answer: bytes = b"",
+    check: Callable[[bytes], bool | None] | None = None,
+    shape: Shape | None = None,
 ) -> AsyncIterator[Joined]:
     """Relay between two connections until the block ends, and close as a session does."""
     engine, relays = make(kind, pipes_max)
@@ -99,13 +103,19 @@ async def joined(
             return await relays.relay(
                 fiber,
                 flow,
-                PERMIT,
-                *channels,
-                early_data=early_data,
-                client_ended=client_ended,
-                idle_s=idle_s,
-                half_closed_s=half_closed_s,
-                settle=result.settled.append,
+                channels[0],
+                channels[1],
+                RelaySettings(
+                    PERMIT,
+                    idle_s,
+                    half_closed_s,
+                    result.settled.append,
+                    early_data=early_data,
+                    client_ended=client_ended,
+                    early_answer=early_answer,
+                    check=check,
+                    shape=shape,
+                ),
             )
 
         async def session() -> None:
@@ -308,7 +318,7 @@ async def test_reset_behind_the_end() -> None:
 async def test_fault_of_ours_ends_one_relay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: an error in the middle of a message belongs to its session; the engine and the others go on."""
     async with joined("pump") as relay:
-        monkeypatch.setattr("trioproxy.relay.pump._view", None)  # nothing can be sent from it
+        monkeypatch.setattr("trioproxy.relay.way._view", None)  # nothing can be sent from it
         await relay.client.send(b"x")
         assert (await relay.client.rest())[1] is Ending.RESET
         await relay.over.wait()

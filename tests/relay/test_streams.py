@@ -11,7 +11,8 @@ from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock, memor
 from auth import Identity
 from trioproxy.accounting import Flow, Termination
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
-from trioproxy.relay import ResetWatch, relay_streams
+from trioproxy.relay import RelaySettings, ResetWatch, relay_streams
+from trioproxy.relay.shaping import RelayGates, Shaper
 
 Stream = trio.StapledStream[MemorySendStream, MemoryReceiveStream]
 LOCALHOST = IPv4Address("127.0.0.1")
@@ -37,14 +38,11 @@ class Relay:
         """Relay until the end, and keep how it ended."""
         self.termination = await relay_streams(
             self.flow,
-            PERMIT,
             self.client_side,
             self.target_side,
-            early_data=early_data,
-            client_ended=client_ended,
-            idle_s=idle_s,
-            half_closed_s=idle_s / 2,
+            RelaySettings(PERMIT, idle_s, idle_s / 2, lambda _: None, early_data=early_data, client_ended=client_ended),
             resets=ResetWatch(),
+            gates=RelayGates(Shaper(), None),
         )
 
 

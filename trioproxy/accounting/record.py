@@ -29,6 +29,7 @@ class Termination(enum.Enum):
     IDLE = "idle"
     FORGOTTEN = "too many destinations"  # a UDP destination that made room for another
     REVOKED = "no longer allowed"
+    WRONG_ANSWER = "target answered in another protocol"
     KILLED = "ended by an administrator"
     DRAINED = "server stopped"
     # before the relay

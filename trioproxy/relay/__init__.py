@@ -5,6 +5,7 @@ from trioproxy.relay.datagrams import open_target_side
 from trioproxy.relay.engines import Relays, make_engine
 from trioproxy.relay.ports import RelayPorts
 from trioproxy.relay.resets import ResetWatch
+from trioproxy.relay.settings import RelaySettings
 from trioproxy.relay.streams import ORDERLY, relay_streams
 from trioproxy.relay.udp import Association, AssociationSettings
 
@@ -13,6 +14,7 @@ __all__ = [
     "Association",
     "AssociationSettings",
     "RelayPorts",
+    "RelaySettings",
     "Relays",
     "ResetWatch",
     "accept_target",

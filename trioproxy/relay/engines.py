@@ -1,7 +1,6 @@
 """Which engine and which relay this system can have."""
 
 import select
-import socket
 from collections.abc import Callable
 from typing import Protocol
 
@@ -9,8 +8,9 @@ import trio
 
 from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Channel, Engine, Fiber
-from trioproxy.policy import Permit
 from trioproxy.relay.resets import ResetWatch
+from trioproxy.relay.settings import RelaySettings
+from trioproxy.relay.shaping import RelayGates, Shape, Shaper
 from trioproxy.relay.streams import relay_streams
 
 __all__ = ["Relays", "StreamRelays", "make_engine"]
@@ -22,23 +22,22 @@ HAS_EPOLL = hasattr(select, "epoll")
 
 
 class Relays(Protocol):
-    """Relays TCP for all sessions."""
+    """Relays TCP for all sessions.
 
-    async def relay(  # noqa: PLR0913 - who waits, for what, between whom, and five facts
-        self,
-        fiber: Fiber,
-        flow: Flow,
-        permit: Permit,
-        client: Channel,
-        target: Channel,
-        *,
-        early_data: bytes,
-        client_ended: bool,
-        idle_s: float,
-        half_closed_s: float,
-        settle: Callable[[socket.socket], None],
+    Attributes:
+        shaper: lets those go on that wait for a gate.
+    """
+
+    shaper: Shaper
+
+    async def relay(
+        self, fiber: Fiber, flow: Flow, client: Channel, target: Channel, settings: RelaySettings
     ) -> Termination:
         """Carry bytes both ways until both directions have ended; see `Pump.relay`."""
+        ...
+
+    def reshape(self, flow: Flow, shape: Shape | None) -> None:
+        """The limits of a running relay have changed."""
         ...
 
     async def run(self) -> None:
@@ -51,38 +50,38 @@ class StreamRelays:
 
     def __init__(self) -> None:
         self._resets = ResetWatch()
+        self.shaper = Shaper()
+        self._gates: dict[Flow, RelayGates] = {}
 
-    async def relay(  # noqa: PLR0913 - as in `Relays`
+    async def relay(
         self,
         fiber: Fiber,  # noqa: ARG002 - it waits by itself
         flow: Flow,
-        permit: Permit,
         client: Channel,
         target: Channel,
-        *,
-        early_data: bytes,
-        client_ended: bool,
-        idle_s: float,
-        half_closed_s: float,
-        settle: Callable[[socket.socket], None],
+        settings: RelaySettings,
     ) -> Termination:
         """See `Relays`."""
-        settle(target.sock)
-        return await relay_streams(
-            flow,
-            permit,
-            _stream(client),
-            _stream(target),
-            early_data=early_data,
-            client_ended=client_ended,
-            idle_s=idle_s,
-            half_closed_s=half_closed_s,
-            resets=self._resets,
-        )
+        settings.settle(target.sock)
+        self._gates[flow] = gates = RelayGates(self.shaper, settings.shape)
+        try:
+            return await relay_streams(
+                flow, _stream(client), _stream(target), settings, resets=self._resets, gates=gates
+            )
+        finally:
+            del self._gates[flow]
+            gates.leave()
+
+    def reshape(self, flow: Flow, shape: Shape | None) -> None:
+        """See `Relays`."""
+        if (gates := self._gates.get(flow)) is not None:
+            gates.change(shape)
 
     async def run(self) -> None:
-        """Watch over senders that are not read."""
-        await self._resets.run()
+        """Watch over senders that are not read, and let shaped flows go on."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.shaper.run)
+            nursery.start_soon(self._resets.run)
 
 
 def _stream(channel: Channel) -> trio.SocketStream:

@@ -1,13 +1,9 @@
 """TCP at full speed: all relays of the process, served at the edges of readiness by the engine. No task, no waiting.
 
-    an edge -> recv into one buffer for all -> send            small messages
-            -> splice into a pipe -> splice out of it          bulk: once a read fills the buffer, until reads get small
-
 At most one buffer (64 KiB) or one pipe for each direction is held for a reader that is slow, and while it is, nothing
 is read for it. What one relay does in one turn is bounded; with more to do it queues up behind the others.
 """
 
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -19,257 +15,18 @@ from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Channel, Fiber
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.engine.fiber import EpollFiber
-from trioproxy.policy import Permit
-from trioproxy.relay.pacing import stop_pacing
-from trioproxy.relay.pipes import PIPE_BYTES, Pipe, PipePool
+from trioproxy.relay.pipes import PipePool
+from trioproxy.relay.settings import RelaySettings
+from trioproxy.relay.shaping import Shape, Shaper
+from trioproxy.relay.way import Way
 
-__all__ = ["Pump"]
+__all__ = ["Pump", "PumpedRelay"]
 
-_BUFFER_BYTES: Final = 65_536  # as the reference: larger reads gain nothing on loopback
-_TURN_READS: Final = 4  # small reads of one direction in one turn
-# What bulk moves at once while others exchange messages, who would wait for the rest of a full pipe: 0.3 ms each way.
-_SHARED_BYTES: Final = 65_536
-_SMALL_BYTES: Final = 16_384  # below that a copy is cheaper than the two calls of splice
-_SMALL_READS: Final = 4  # so many in a row end the bulk
 _SWEEP_S: Final = 1.0  # how often relays are looked through for those that are idle; exact to that
 _SWEPT_AT_ONCE: Final = 2_000  # before others get their turn: 0.5 ms
 
-# Used between a receive and a send only, so that all relays share it.
-_buffer: Final = bytearray(_BUFFER_BYTES)
-_view: Final = memoryview(_buffer)
 
-_IN_OR_END: Final = 0x01 | 0x08 | 0x10  # EPOLLIN, EPOLLERR, EPOLLHUP
-_OUT: Final = 0x04
-_ERROR: Final = 0x08
-
-
-class _Way:
-    """One direction of a relay.
-
-    Attributes:
-        back: the other direction.
-        held: something is kept because the sink takes no more; nothing is read meanwhile.
-    """
-
-    back: "_Way"
-
-    __slots__ = (
-        "_at_end",
-        "_channel",
-        "_messages_seen",
-        "_pending",
-        "_pipe",
-        "_piped",
-        "_relay",
-        "_sink",
-        "_small_reads",
-        "_source",
-        "back",
-        "bulk",
-        "carried",
-        "ended",
-        "held",
-        "queued",
-        "readable",
-        "sink_reset",
-        "source_closed",
-        "source_reset",
-    )
-
-    def __init__(
-        self, relay: "_Relay", source: Channel, sink: Channel, names: tuple[Termination, Termination, Termination]
-    ) -> None:
-        self._relay = relay
-        self._channel = source
-        self._source = source.sock
-        self._sink = sink.sock
-        self.source_closed, self.source_reset, self.sink_reset = names
-        self._at_end = False  # nothing comes behind what is held
-        self._pending = b""  # read, and not taken by the sink yet
-        self._pipe: Pipe | None = None
-        self._piped = 0  # the same, in the pipe
-        self._small_reads = 0
-        self._messages_seen = 0  # of all relays, when this one last moved bulk
-        self.bulk = False
-        self.carried = 0  # bytes that the kernel has taken for the sink
-        self.readable = True  # there may be something; what came before the relay began told its edge to somebody else
-        self.ended = False
-        self.held = False
-        self.queued = False  # it had more to do than fits into a turn
-
-    def begin(self, data: bytes, *, ended: bool) -> None:
-        """What was read before the relay began goes first, and with it perhaps the end."""
-        self._pending, self._at_end = data, ended
-        self.held = bool(data)
-        self.turn()
-
-    def on_events(self, events: int) -> None:
-        """Something happened at the source, which is the sink of the other way."""
-        try:
-            self._on_events(events)
-        except Exception as error:  # noqa: BLE001 - a fault of ours ends one session, and it tells of it
-            self._relay.fail(error)
-
-    def _on_events(self, events: int) -> None:
-        if events & _IN_OR_END and not self.ended:
-            self.readable = True
-            if not (self.held or self.bulk or self.queued):
-                self._copy()  # a message that fits: nearly all of them are done with this
-                if self.readable:
-                    self.turn()
-            elif events & _ERROR and self.held and self._source_failed():
-                # Nobody reads it, so nobody would learn of its end; and what is held will never be complete.
-                self._relay.finish(self.source_reset)
-                return
-            elif not self.queued:
-                self.turn()
-        elif events & _ERROR and self.ended and self._source_failed():
-            self._relay.finish(self.source_reset)
-            return
-        back = self.back
-        if back.held and events & _OUT and not back.queued:
-            back.turn()
-
-    def queued_turn(self) -> None:
-        """Go on where the last turn ended."""
-        self.queued = False
-        try:
-            self.turn()
-        except Exception as error:  # noqa: BLE001 - as in `on_events`
-            self._relay.fail(error)
-
-    def turn(self) -> None:
-        """Carry what can be carried now, within the budget."""
-        relay = self._relay
-        for _ in range(_TURN_READS):
-            if relay.over or self.ended:
-                return
-            if self.held and not self._flush():
-                self._ask_after_source()
-                return
-            if self._at_end:
-                self._end()
-                return
-            if not self.readable:
-                return
-            if self.bulk:
-                self._splice()
-                break  # a pipe full is a turn
-            self._copy()
-        self._ask_after_source()
-        if self.readable and not (relay.over or self.ended or self.held):
-            self.queued = True
-            relay.pump.engine.call_soon(self.queued_turn)
-
-    def _ask_after_source(self) -> None:
-        """Something is held, so nobody reads; the edge of a reset may have been told before that."""
-        if self.held and self._channel.hung and not self._relay.over and self._source_failed():
-            self._relay.finish(self.source_reset)
-
-    def _source_failed(self) -> bool:
-        """Whether the source was reset, or is gone for another reason."""
-        return self._source.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
-
-    def drop(self) -> None:
-        """The relay is over: what is still held is for nobody."""
-        self._pending = b""
-        if self._pipe is not None:
-            self._relay.pump.pipes.give_back(self._pipe, empty=not self._piped)
-            self._pipe = None
-        self._piped, self.held = 0, False
-
-    def _flush(self) -> bool:
-        """Send what is held; whether all of it went."""
-        try:
-            if self._pending:
-                sent = self._sink.send(self._pending)
-                self._pending = self._pending[sent:]
-            else:
-                sent = os.splice(self._pipe_end(), self._sink.fileno(), self._piped, flags=os.SPLICE_F_NONBLOCK)
-                self._piped -= sent
-        except BlockingIOError:
-            return False
-        except OSError:
-            self._relay.finish(self.sink_reset)
-            return False
-        self.carried += sent
-        self._relay.moved = True
-        self.held = bool(self._pending or self._piped)
-        if not self.held and self._pipe is not None:
-            self._relay.pump.pipes.give_back(self._pipe, empty=True)
-            self._pipe = None
-        return not self.held
-
-    def _pipe_end(self) -> int:
-        assert self._pipe is not None  # noqa: S101 - for the type checker: something is in it
-        return self._pipe.read_end
-
-    def _copy(self) -> None:
-        try:
-            count = self._source.recv_into(_buffer)
-        except BlockingIOError:
-            self.readable = False
-            return
-        except OSError:
-            self._relay.finish(self.source_reset)
-            return
-        if not count:
-            self._end()
-            return
-        try:
-            sent = self._sink.send(_view[:count])
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._relay.finish(self.sink_reset)
-            return
-        self.carried += sent
-        self._relay.moved = True
-        self._relay.pump.messages += 1
-        if sent < count:
-            self._pending, self.held = bytes(_view[sent:count]), True
-        if count == _BUFFER_BYTES:
-            self.bulk = True
-            stop_pacing(self._sink)
-        elif not (self._channel.ended or self._channel.urgent):
-            self.readable = False  # there is nothing more now, and the next edge will come
-
-    def _splice(self) -> None:
-        pump = self._relay.pump
-        size = PIPE_BYTES if pump.messages == self._messages_seen else _SHARED_BYTES
-        self._messages_seen = pump.messages
-        pipe = pump.pipes.take()
-        if pipe is None:
-            self._copy()
-            return
-        self._pipe = pipe
-        try:
-            count = os.splice(self._source.fileno(), pipe.write_end, size, flags=os.SPLICE_F_NONBLOCK)
-        except BlockingIOError:
-            count = 0
-        except OSError:
-            self._relay.finish(self.source_reset)
-            return
-        if count > 0:
-            self._piped, self.held = count, True
-            self._judge_size(count)
-            self._flush()
-            return
-        self._relay.pump.pipes.give_back(pipe, empty=True)
-        self._pipe = None
-        self._copy()  # at an urgent mark splice says "nothing" or "the end"; recv knows
-
-    def _judge_size(self, count: int) -> None:
-        self._small_reads = self._small_reads + 1 if count < _SMALL_BYTES else 0
-        if self._small_reads >= _SMALL_READS:
-            self.bulk, self._small_reads = False, 0
-
-    def _end(self) -> None:
-        self.ended = True
-        self._relay.way_ended(self, self._sink)
-
-
-class _Relay:
+class PumpedRelay:
     """One flow: two sockets, two ways."""
 
     __slots__ = (
@@ -290,53 +47,67 @@ class _Relay:
         "to_target",
     )
 
-    def __init__(  # noqa: PLR0913 - a flow, its fiber, two sockets and two facts about them
+    def __init__(
         self,
         pump: "Pump",
         fiber: EpollFiber,
         flow: Flow,
-        client: Channel,
-        target: Channel,
-        *,
-        limits_s: tuple[float, float],
-        settle: Callable[[socket.socket], None],
+        channels: tuple[Channel, Channel],
+        settings: RelaySettings,
     ) -> None:
+        client, target = channels
         self.pump = pump
         self._fiber = fiber
         self._flow = flow
         self._client = client
         self._target = target
-        self._limits_s = limits_s
+        self._limits_s = (settings.idle_s, settings.half_closed_s)
         self._first_end: Termination | None = None
-        self._settle: Callable[[socket.socket], None] | None = settle
+        self._settle: Callable[[socket.socket], None] | None = settings.settle
         self._waited_for = False
         self.ending: Termination | None = None
         self.over = False
         self.moved = False
         self.quiet_since_s = time.monotonic()
-        self.to_target = _Way(
+        self.to_target = Way(
             self,
             client,
             target,
             (Termination.CLIENT_CLOSED, Termination.CLIENT_RESET, Termination.TARGET_RESET),
         )
-        self.to_client = _Way(
+        self.to_client = Way(
             self,
             target,
             client,
             (Termination.TARGET_CLOSED, Termination.TARGET_RESET, Termination.CLIENT_RESET),
         )
         self.to_target.back, self.to_client.back = self.to_client, self.to_target
+        self.to_target.carried, self.to_client.carried = flow.bytes_to_target, flow.bytes_to_client
 
-    def begin(self, early_data: bytes, *, client_ended: bool) -> None:
+    def begin(self, settings: RelaySettings) -> None:
         """Carry what is there already, and everything from now on."""
         self._client.handler = self.to_target.on_events
         self._target.handler = self.to_client.on_events
-        self.to_target.begin(early_data, ended=client_ended)
+        if settings.shape is not None:
+            self.shape(settings.shape)
+        if settings.check is not None:
+            self.to_client.look_at(settings.check)
+        self.to_target.begin(settings.early_data, ended=settings.client_ended)
         if not self.over:
-            self.to_client.turn()
+            self.to_client.begin(settings.early_answer, ended=False)
 
-    def way_ended(self, way: _Way, sink: socket.socket) -> None:
+    def shape(self, shape: Shape | None) -> None:
+        """From now on bytes wait for these gates, or for none."""
+        self.to_target.shape(shape.to_target if shape is not None else None)
+        self.to_client.shape(shape.to_client if shape is not None else None)
+
+    def go_on(self) -> None:
+        """The gates have changed: whoever waited at the old ones asks again."""
+        for way in (self.to_target, self.to_client):
+            if not (self.over or way.queued):
+                way.queued_turn()
+
+    def way_ended(self, way: Way, sink: socket.socket) -> None:
         """A way has carried the last byte of its source."""
         if self._first_end is None:
             self._first_end = way.source_closed
@@ -382,7 +153,7 @@ class _Relay:
         """Once in a while: has it been idle for too long?"""
         try:
             self._look(now_s)
-        except Exception as error:  # noqa: BLE001 - as in `_Way.on_events`
+        except Exception as error:  # noqa: BLE001 - as in `Way.on_events`
             self.fail(error)
 
     def _look(self, now_s: float) -> None:
@@ -416,6 +187,7 @@ class Pump:
 
     Attributes:
         pipes: for bulk.
+        shaper: for flows that have to wait.
         messages: what was read and sent on without a pipe, since the beginning.
     """
 
@@ -423,59 +195,56 @@ class Pump:
         self.engine = engine
         self.messages = 0
         self.pipes = PipePool(pipes_max, descriptors_max)
-        self._relays: dict[_Relay, None] = {}
+        self.shaper = Shaper()
+        self._relays: dict[Flow, PumpedRelay] = {}
         self._sweep_s = _SWEEP_S
 
-    async def relay(  # noqa: PLR0913 - as `relay_streams`, and the fiber that waits
-        self,
-        fiber: Fiber,
-        flow: Flow,
-        permit: Permit,
-        client: Channel,
-        target: Channel,
-        *,
-        early_data: bytes,
-        client_ended: bool,
-        idle_s: float,
-        half_closed_s: float,
-        settle: Callable[[socket.socket], None],
+    async def relay(
+        self, fiber: Fiber, flow: Flow, client: Channel, target: Channel, settings: RelaySettings
     ) -> Termination:
         """Carry bytes both ways until both directions have ended; everything else as `relay_streams`.
 
         Args:
             fiber: that calls, and waits.
             flow: its meter is moved: at least once a second, and exact at the end.
-            permit: what allows it; kept in the record.
             client: the client's socket.
             target: the target's socket.
-            early_data: what the client sent behind its request and was read already.
-            client_ended: the client's end of input was seen already.
-            idle_s: without a byte in either direction for so long the relay ends.
-            half_closed_s: the same once one direction has ended.
-            settle: called with the target's socket once the relay has lasted a moment: short ones need not pay for it.
+            settings: see there.
 
         **Cancellation**: stops at once; what was carried is counted, what is still held is lost, and no descriptor is
         kept. Both sockets must be reset.
         """
         assert isinstance(fiber, EpollFiber)  # noqa: S101 - of the engine that this was made with
-        flow.verdict = permit
-        self._sweep_s = min(self._sweep_s, idle_s / 10, half_closed_s / 10)
-        relay = _Relay(self, fiber, flow, client, target, limits_s=(idle_s, half_closed_s), settle=settle)
-        self._relays[relay] = None
+        flow.verdict = settings.permit
+        self._sweep_s = min(self._sweep_s, settings.idle_s / 10, settings.half_closed_s / 10)
+        relay = PumpedRelay(self, fiber, flow, (client, target), settings)
+        self._relays[flow] = relay
         try:
-            relay.begin(early_data, client_ended=client_ended)
+            relay.begin(settings)
             return await relay.until_over()
         finally:
-            del self._relays[relay]
+            del self._relays[flow]
             relay.stop()
 
+    def reshape(self, flow: Flow, shape: Shape | None) -> None:
+        """The limits of a running relay have changed."""
+        relay = self._relays.get(flow)
+        if relay is not None and not relay.over:
+            relay.shape(shape)
+            relay.go_on()
+
     async def run(self) -> None:
-        """Look for idle relays, for ever."""
+        """Look for idle relays, and let shaped ones go on, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.shaper.run)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
         try:
             while True:
                 await trio.sleep(self._sweep_s)
                 now_s = time.monotonic()
-                for count, relay in enumerate(list(self._relays), start=1):
+                for count, relay in enumerate(list(self._relays.values()), start=1):
                     if not relay.over:
                         relay.looked_at(now_s)
                     if count % _SWEPT_AT_ONCE == 0:

@@ -5,49 +5,50 @@ one), and never more than one chunk for each direction is held here, so a slow r
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
+from operator import attrgetter
+from typing import TypeAlias
 
 import attrs
 import trio
 from trio.abc import HalfCloseableStream
 
 from trioproxy.accounting import Flow, Termination
-from trioproxy.policy import Permit
+from trioproxy.policy.buckets import Gate
 from trioproxy.relay.resets import ResetWatch
+from trioproxy.relay.settings import RelaySettings
+from trioproxy.relay.shaping import RelayGates
 
 __all__ = ["ORDERLY", "relay_streams"]
 
 CHUNK_BYTES = 65_536  # measured: larger reads gain nothing on loopback, and one is held for each direction
 DEADLINE_GRAIN_S = 1.0  # moving a deadline costs Trio a heap operation, so an idle time is exact to one second only
 
+Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]  # entered while a source is not read
+
 CLIENT_RESET, TARGET_RESET = Termination.CLIENT_RESET, Termination.TARGET_RESET
 ORDERLY = frozenset({Termination.CLIENT_CLOSED, Termination.TARGET_CLOSED})
 
 
-async def relay_streams(  # noqa: PLR0913 - two streams, their permit, and four facts about them
+async def relay_streams(  # noqa: PLR0913 - two streams, and what is told and lent to them
     flow: Flow,
-    permit: Permit,
     client: HalfCloseableStream,
     target: HalfCloseableStream,
+    settings: RelaySettings,
     *,
-    early_data: bytes,
-    client_ended: bool,
-    idle_s: float,
-    half_closed_s: float,
     resets: ResetWatch,
+    gates: RelayGates,
 ) -> Termination:
     """Carry bytes both ways until both directions have ended.
 
     Args:
         flow: its meter is moved.
-        permit: what allows it; kept in the record.
         client: the SOCKS client, after the reply was sent.
         target: the connected target.
-        early_data: what the client sent behind its request; goes to the target first.
-        client_ended: the client's end of input was seen already.
-        idle_s: without a byte in either direction for so long the relay ends.
-        half_closed_s: the same once one direction has ended.
+        settings: see there; the sockets are settled already, and `gates` are what counts of its shape.
         resets: notices the reset of a side that is not read because the other one is slow.
+        gates: what bytes have to wait for.
 
     Returns:
         `CLIENT_CLOSED` or `TARGET_CLOSED` (who ended first) after an orderly end; otherwise both streams must be reset.
@@ -55,31 +56,80 @@ async def relay_streams(  # noqa: PLR0913 - two streams, their permit, and four 
     **Cancellation**: stops at once. What was handed to a socket is counted; of another kind of stream nobody knows how
     much of the last chunk it has taken. The streams must be reset.
     """
-    flow.verdict = permit
-    relay = _Relay(flow, idle_s, half_closed_s, resets)
+    flow.verdict = settings.permit
+    relay = _Relay(flow, settings, resets, gates)
     with trio.CancelScope() as scope:
         relay.watch(scope)
         async with trio.open_nursery() as nursery:
-            to_target = _Direction(client, target, Termination.CLIENT_CLOSED, CLIENT_RESET, TARGET_RESET)
-            to_client = _Direction(target, client, Termination.TARGET_CLOSED, TARGET_RESET, CLIENT_RESET)
-            nursery.start_soon(
-                partial(relay.carry, to_target, relay.sent_to_target, first=early_data, ended=client_ended)
+            to_target = _Direction(
+                *(client, target, Termination.CLIENT_CLOSED, CLIENT_RESET, TARGET_RESET),
+                relay.sent_to_target,
+                attrgetter("to_target"),
+                settings.early_data,
             )
-            nursery.start_soon(relay.carry, to_client, relay.sent_to_client)
-    if relay.reset is not None:
-        return relay.reset
+            to_client = _Direction(
+                *(target, client, Termination.TARGET_CLOSED, TARGET_RESET, CLIENT_RESET),
+                relay.sent_to_client,
+                attrgetter("to_client"),
+                settings.early_answer,
+                settings.check,
+            )
+            nursery.start_soon(partial(relay.carry, to_target, ended=settings.client_ended))
+            nursery.start_soon(relay.carry, to_client)
+    if relay.broken is not None:
+        return relay.broken
     if scope.cancelled_caught or relay.first_end is None:
         return Termination.IDLE
     return relay.first_end
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Direction:
+    """From one stream to the other.
+
+    Attributes:
+        sent: told how much has gone.
+        gate_of: which gate it has to pass.
+        early: read already, and not through the gate yet.
+        check: what looks at its first bytes.
+    """
+
     source: HalfCloseableStream
     sink: HalfCloseableStream
     source_closed: Termination
     source_reset: Termination
     sink_reset: Termination
+    sent: Callable[[int], None]
+    gate_of: Callable[[RelayGates], Gate | None]
+    early: bytes
+    check: Callable[[bytes], bool | None] | None = None
+
+    async def receive(self, gates: RelayGates, waiting: Waiting) -> bytes | bytearray:
+        """The next chunk, as long as the gate allows; empty at the end."""
+        gate, size = await gates.grant(self.gate_of, CHUNK_BYTES, waiting)
+        chunk: bytes | bytearray = b""
+        try:
+            if self.early:
+                chunk, self.early = self.early[:size], self.early[size:]
+            else:
+                chunk = await self.source.receive_some(size)
+            return chunk
+        finally:
+            if gate is not None:
+                gate.give_back(size - len(chunk))
+
+    async def receive_checked(self, gates: RelayGates, waiting: Waiting) -> bytes | bytearray | None:
+        """The next chunk once the check has said yes; None: it said no."""
+        if self.check is None:
+            return await self.receive(gates, waiting)
+        kept = b""
+        while chunk := await self.receive(gates, waiting):
+            kept += chunk
+            verdict = self.check(bytes(chunk))
+            if verdict is not None:
+                self.check = None
+                return kept if verdict else None
+        return None if kept else b""  # the end of something unfinished, or of nothing
 
 
 @attrs.define(eq=False)
@@ -87,11 +137,11 @@ class _Relay:
     """What the two directions share."""
 
     flow: Flow
-    idle_s: float
-    half_closed_s: float
+    settings: RelaySettings
     resets: ResetWatch
+    gates: RelayGates
     first_end: Termination | None = None
-    reset: Termination | None = None
+    broken: Termination | None = None
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _touched_s: float = 0.0
 
@@ -110,46 +160,48 @@ class _Relay:
 
     def _touch(self) -> None:
         now_s = trio.current_time()
-        if now_s - self._touched_s >= min(DEADLINE_GRAIN_S, self.half_closed_s / 10, self.idle_s / 10):
+        settings = self.settings
+        if now_s - self._touched_s >= min(DEADLINE_GRAIN_S, settings.half_closed_s / 10, settings.idle_s / 10):
             self._move_deadline(now_s)
 
     def _move_deadline(self, now_s: float) -> None:
         self._touched_s = now_s
-        self._scope.deadline = now_s + (self.half_closed_s if self.first_end else self.idle_s)
+        settings = self.settings
+        self._scope.deadline = now_s + (settings.half_closed_s if self.first_end else settings.idle_s)
 
-    async def carry(
-        self, way: _Direction, sent: Callable[[int], None], *, first: bytes = b"", ended: bool = False
-    ) -> None:
+    async def carry(self, way: _Direction, *, ended: bool = False) -> None:
         """One direction, from its first byte to its end."""
+        not_read = partial(self.resets.while_not_read, way.source, partial(self._break, way.source_reset))
         try:
-            if first:
-                await self._send(way, first, sent)
-            while not ended:
+            while way.early or not ended:
                 try:
-                    chunk = await way.source.receive_some(CHUNK_BYTES)
+                    chunk = await way.receive_checked(self.gates, not_read)
                 except trio.BrokenResourceError:
-                    self._reset(way.source_reset)
+                    self._break(way.source_reset)
                     return
-                ended = not chunk
+                if chunk is None:
+                    self._break(Termination.WRONG_ANSWER)
+                    return
+                ended = ended or not chunk
                 if chunk:
-                    await self._send(way, chunk, sent)
+                    with not_read():
+                        await self._send(way, chunk)
             await way.sink.send_eof()
         except trio.BrokenResourceError:
-            self._reset(way.sink_reset)
+            self._break(way.sink_reset)
             return
         self.first_end = self.first_end or way.source_closed
         self._move_deadline(trio.current_time())
 
-    async def _send(self, way: _Direction, chunk: bytes | bytearray, sent: Callable[[int], None]) -> None:
-        with self.resets.while_not_read(way.source, partial(self._reset, way.source_reset)):
-            if isinstance(way.sink, trio.SocketStream):
-                await _send_counted(way.sink, chunk, sent)
-            else:
-                await way.sink.send_all(chunk)
-                sent(len(chunk))
+    async def _send(self, way: _Direction, chunk: bytes | bytearray) -> None:
+        if isinstance(way.sink, trio.SocketStream):
+            await _send_counted(way.sink, chunk, way.sent)
+        else:
+            await way.sink.send_all(chunk)
+            way.sent(len(chunk))
 
-    def _reset(self, termination: Termination) -> None:
-        self.reset = self.reset or termination
+    def _break(self, termination: Termination) -> None:
+        self.broken = self.broken or termination
         self._scope.cancel()
 
 
