@@ -267,6 +267,7 @@ _MEANINGS: Final = {
     Termination.IDLE: "nothing moved for `idle_s`, `half_closed_s` or `association_idle_s`",
     Termination.FORGOTTEN: "a UDP destination that made room for another",
     Termination.REVOKED: "users or rules were changed, and forbid it now; or the account expired",
+    Termination.BLOCKED: "[a block](incidents.md) forbids it: from the beginning, or since it was set",
     Termination.DRAINED: "the server was stopped",
     Termination.HANDSHAKE_TIMEOUT: "the client took longer than `handshake_s`",
     Termination.CROWDED_OUT: "there were more than `unauthenticated_max`, and this client had waited longest",

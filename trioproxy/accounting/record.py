@@ -10,10 +10,10 @@ import attrs
 import orjson
 
 from auth import Identity
-from trioproxy.policy import IPAddress, Permit, Refusal
+from trioproxy.policy import IPAddress, Permit, Reason, Refusal
 from trioproxy.protocol import Command, Reply
 
-__all__ = ["Flow", "FlowRecord", "Termination", "escaped"]
+__all__ = ["Flow", "FlowRecord", "Termination", "ended_by", "escaped"]
 
 TEXT_LENGTH_MAX = 512  # characters of one logged text: twice the longest name a client can send, before escaping
 
@@ -29,6 +29,7 @@ class Termination(enum.Enum):
     IDLE = "idle"
     FORGOTTEN = "too many destinations"  # a UDP destination that made room for another
     REVOKED = "no longer allowed"
+    BLOCKED = "blocked"  # also before the relay
     DRAINED = "server stopped"
     # before the relay
     HANDSHAKE_TIMEOUT = "handshake timeout"
@@ -46,6 +47,11 @@ class Termination(enum.Enum):
     BIND_WRONG_TARGET = "somebody else connected"
     POLICY_STALE = "rules too old"
     INTERNAL_ERROR = "internal error"
+
+
+def ended_by(refusal: Refusal) -> Termination:
+    """How a running flow ends that is refused now."""
+    return Termination.BLOCKED if refusal.reason is Reason.BLOCKED else Termination.REVOKED
 
 
 def escaped(text: str | bytes) -> str:
@@ -145,6 +151,7 @@ class Flow:
         client_address: canonical.
         asked: what the client asked for, as `host:port`, escaped.
         verdict: what policy said; None until it was asked.
+        block: the block that ended it, where there was nothing to judge: no address yet, or an association as a whole.
         counts: further numbers of the record (dropped datagrams by reason).
     """
 
@@ -160,6 +167,7 @@ class Flow:
     reply: Reply | None = None
     bytes_to_target: int = 0
     bytes_to_client: int = 0
+    block: str = ""
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)
     _started_s: float = attrs.field(factory=time.monotonic)
@@ -193,12 +201,16 @@ class Flow:
             duration_s=time.monotonic() - self._started_s,
             termination=termination,
             reply=int(self.reply) if self.reply is not None else None,
-            scope=verdict.scope if verdict else None,
-            rule=(verdict.rule or verdict.reason.value if isinstance(verdict, Refusal) else verdict.rule)
-            if verdict
-            else None,
+            scope=verdict.scope if verdict and not self.block else None,
+            rule=self._rule_text(),
             counts=self.counts,
         )
+
+    def _rule_text(self) -> str | None:
+        verdict = self.verdict
+        if self.block or verdict is None:
+            return self.block or None
+        return verdict.rule or verdict.reason.value if isinstance(verdict, Refusal) else verdict.rule
 
     def _target_text(self) -> str | None:
         if self.verdict is None:
