@@ -37,7 +37,14 @@ class Limits:
         ):
             if tenant is None or owner == tenant:
                 party = Party(Scope(ScopeKind(kind), owner, name), bool(together))
-                found[party] = _read(party, text)
+                try:
+                    found[party] = _read(party, text)
+                except ValueError as error:
+                    # Nobody knows what it would have limited; so nothing is put in force until somebody has looked.
+                    raise StoreError(
+                        f"{self._database.path}: the limit for {party} cannot be read: {error};"
+                        " `trioproxy limit remove` removes it"
+                    ) from error
         return {party: found[party] for party in sorted(found, key=party_order)}
 
     def change(self, party: Party, change: Callable[[Limit], Limit]) -> Limit:
@@ -118,14 +125,8 @@ class Limits:
 
 
 def _read(party: Party, text: str) -> Limit:
-    try:
-        limit = Limit.parse(text)
-        check_limit(party, limit)
-    except ValueError as error:
-        # Nobody knows what it would have limited; so nothing is put in force until somebody has looked.
-        raise StoreError(
-            f"the limit of {party} cannot be read: {error}; `trioproxy limit remove` removes it"
-        ) from error
+    limit = Limit.parse(text)
+    check_limit(party, limit)
     return limit
 
 
