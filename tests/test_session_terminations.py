@@ -11,7 +11,7 @@ from tests.socks_client import BIND, CONNECT, UDP_ASSOCIATE, SocksClient, logged
 from tests.targets import Origin, black_hole, free_port
 from tests.wires import dialled
 from trioproxy.accounting import Termination
-from trioproxy.policy import IPAddress
+from trioproxy.policy import BlockKind, BlockSubject, IPAddress
 
 pytestmark = pytest.mark.usefixtures("either_engine")
 
@@ -88,6 +88,14 @@ async def revoked(running: Running) -> None:
         await client.rest()
 
 
+async def blocked(running: Running) -> None:
+    """An administrator pulls the plug."""
+    async with Origin.open() as origin, logged_in(running.address) as client:
+        assert (await client.ask(CONNECT, *origin.address)).code == 0
+        running.store.blocks.add(BlockSubject(BlockKind.EVERYTHING), reason="attack", set_by="root")
+        await client.rest()
+
+
 async def drained(running: Running) -> None:
     """The server stops."""
     async with Origin.open() as origin, logged_in(running.address) as client:
@@ -129,6 +137,7 @@ WAYS_OUT = MappingProxyType[Termination, Callable[[Running], Awaitable[None]]](
         Termination.TARGET_RESET: lambda running: relay(running, target_resets),
         Termination.IDLE: lambda running: relay(running, nothing_moves),
         Termination.REVOKED: revoked,
+        Termination.BLOCKED: blocked,
         Termination.DRAINED: drained,
         Termination.MALFORMED_DESTINATION: lambda running: ask(running, CONNECT, b"127.1", 80),
         Termination.REFUSED: lambda running: ask(running, CONNECT, "0.0.0.0", 80),

@@ -201,7 +201,7 @@ class Flow:
             duration_s=time.monotonic() - self._started_s,
             termination=termination,
             reply=int(self.reply) if self.reply is not None else None,
-            scope=verdict.scope if verdict and not self.block else None,
+            scope="" if self.block else verdict.scope if verdict else None,
             rule=self._rule_text(),
             counts=self.counts,
         )
