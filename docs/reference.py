@@ -269,6 +269,7 @@ _MEANINGS: Final = {
     Termination.REVOKED: "users or rules were changed, and forbid it now; or the account expired",
     Termination.WRONG_ANSWER: "what the client spoke was permitted, but the target did not answer in kind (`app=tls`)",
     Termination.KILLED: "an administrator ended it (`trioproxy session kill`)",
+    Termination.BLOCKED: "[a block](incidents.md) forbids it: from the beginning, or since it was set",
     Termination.DRAINED: "the server was stopped",
     Termination.HANDSHAKE_TIMEOUT: "the client took longer than `handshake_s`",
     Termination.CROWDED_OUT: "there were more than `unauthenticated_max`, and this client had waited longest",

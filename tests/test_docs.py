@@ -72,8 +72,8 @@ def test_rules_parse(rule: str) -> None:
 @pytest.mark.parametrize("text", [block for _, block in blocks("policy")])
 def test_policies_can_be_imported(text: str) -> None:
     """Each file of rules could be given to `policy import` as it stands."""
-    layers = parse_policy_untrusted(text, TENANTS)
-    assert all(layers.values())
+    content = parse_policy_untrusted(text, TENANTS)
+    assert all(map(content.lines, content.scopes))
 
 
 @pytest.mark.parametrize("text", [block for _, block in blocks("toml")])

@@ -11,7 +11,20 @@ import pytest
 from auth import EntryRules, Identity
 from auth.local import LocalUser
 from auth.membership import Membership
-from trioproxy.policy import AccessRequest, Floor, Permit, Policy, RuleProtocol, Scope, parse_rule
+from trioproxy.policy import (
+    AccessRequest,
+    Block,
+    BlockKind,
+    BlockSubject,
+    Floor,
+    Limit,
+    Party,
+    Permit,
+    Policy,
+    RuleProtocol,
+    Scope,
+    parse_rule,
+)
 from trioproxy.rulebook import Rulebook
 from trioproxy.store import Snapshot, Store, StoredRule
 
@@ -234,3 +247,59 @@ def test_reads_a_real_store(tmp_path: Path) -> None:
         found = rulebook.find_user("main", "alice")
         assert found is not None
         assert permits(rulebook, Identity("main", "alice", ALICE.groups, "local", found.epoch))
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ANYTHING = a_snapshot(rules={"global": ["tcp:*(*)->*(*)"]})
+
+
+def a_block(number: int, ends_at: datetime | None) -> Block:
+    """Everything is blocked."""
+    return Block(number, BlockSubject(BlockKind.EVERYTHING), None, "attack", "root", NOON, ends_at)
+
+
+def test_blocks_hold_until_they_end() -> None:
+    """The rulebook puts the policy without a block in force when that has ended, with nothing read from the store."""
+    times = [NOON]
+    rulebook = Rulebook(Floor(), TENANTS.get, LOCAL, 3_600, Clock(), now=lambda: times[-1])
+    ended, first = a_block(1, NOON), a_block(2, NOON + timedelta(hours=1))
+    rulebook.prepare(attrs.evolve(ANYTHING, blocks=(ended, first)))()
+    blocked = rulebook.policy
+    assert blocked is not None
+    assert list(blocked.blocks) == [first]
+    assert not permits(rulebook)
+    rulebook.end_blocks()
+    unchanged = rulebook.policy
+    assert unchanged is blocked
+    times.append(NOON + timedelta(hours=1))
+    rulebook.end_blocks()
+    assert permits(rulebook)
+
+
+def test_blocks_come_and_go_with_the_store() -> None:
+    """The rules are not built again for a block, and a reload of the configuration keeps it."""
+    rulebook = a_rulebook(ANYTHING)
+    before = rulebook.policy
+    assert before is not None
+    rulebook.prepare(attrs.evolve(ANYTHING, revision=2, blocks=(a_block(1, None),)))()
+    assert not permits(rulebook)
+    assert rulebook.policy is not None
+    assert rulebook.policy._index is before._index
+    floor = Floor()
+    rulebook.apply(floor, rulebook.with_floor(floor), TENANTS.get, LOCAL, 3_600)
+    assert not permits(rulebook)
+    rulebook.prepare(ANYTHING)()
+    assert permits(rulebook)
+
+
+def test_limits_in_force() -> None:
+    """They are replaced with the rest, and what was looked up is kept while they are the same."""
+    rulebook = a_rulebook()
+    alice = Identity("main", "alice")
+    assert rulebook.limits.each(alice).limit == Limit()
+    limits = {Party(Scope.parse("tenant:main")): Limit.parse("sessions=5")}
+    rulebook.prepare(attrs.evolve(ANYTHING, limits=limits))()
+    book = rulebook.limits
+    assert str(book.each(alice).limit) == "sessions=5"
+    rulebook.prepare(attrs.evolve(ANYTHING, revision=3, limits=dict(limits)))()
+    assert rulebook.limits is book

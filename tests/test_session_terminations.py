@@ -13,7 +13,7 @@ from tests.targets import Origin, black_hole, free_port
 from tests.wires import dialled
 from trioproxy.accounting import Termination
 from trioproxy.admin.client import ask_server, socket_path
-from trioproxy.policy import IPAddress
+from trioproxy.policy import BlockKind, BlockSubject, IPAddress
 
 pytestmark = pytest.mark.usefixtures("either_engine")
 
@@ -99,6 +99,14 @@ async def killed(running: Running) -> None:
         await client.rest()
 
 
+async def blocked(running: Running) -> None:
+    """An administrator pulls the plug."""
+    async with Origin.open() as origin, logged_in(running.address) as client:
+        assert (await client.ask(CONNECT, *origin.address)).code == 0
+        running.store.blocks.add(BlockSubject(BlockKind.EVERYTHING), reason="attack", set_by="root")
+        await client.rest()
+
+
 async def drained(running: Running) -> None:
     """The server stops."""
     async with Origin.open() as origin, logged_in(running.address) as client:
@@ -141,6 +149,7 @@ WAYS_OUT = MappingProxyType[Termination, Callable[[Running], Awaitable[None]]](
         Termination.IDLE: lambda running: relay(running, nothing_moves),
         Termination.REVOKED: revoked,
         Termination.KILLED: killed,
+        Termination.BLOCKED: blocked,
         Termination.DRAINED: drained,
         Termination.MALFORMED_DESTINATION: lambda running: ask(running, CONNECT, b"127.1", 80),
         Termination.REFUSED: lambda running: ask(running, CONNECT, "0.0.0.0", 80),

@@ -36,8 +36,9 @@ def open_association(
         The association, and the port the client must send to.
 
     Raises:
-        Ended: no rule could ever allow a datagram, or no socket can be had.
+        Ended: the client is blocked, no rule could ever allow a datagram, or no socket can be had.
     """
+    judge.check_block()
     if not judge.may_ever(RuleProtocol.UDP):
         raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
     try:

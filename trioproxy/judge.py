@@ -13,6 +13,7 @@ from trioproxy.accounting import Flow, Termination
 from trioproxy.client import Ended
 from trioproxy.policy import (
     AccessRequest,
+    Block,
     CanonicalError,
     IPAddress,
     Permit,
@@ -78,7 +79,7 @@ class Judge:
         """
         host = _canonical(destination)
         if isinstance(host, str):
-            name, addresses = host, await self._addresses(host, protocol)
+            name, addresses = host, await self._addresses(host, destination.port, protocol)
         else:
             name, addresses = None, (host,)
         verdicts = [self._judge(protocol, name, address, destination.port) for address in addresses]
@@ -94,6 +95,8 @@ class Judge:
         self.flow.verdict = verdict
         if isinstance(verdict, Permit):
             return verdict
+        if verdict.reason is Reason.BLOCKED:
+            raise self._blocked()
         self.services.counters["refused_by_rule"] += 1
         raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
 
@@ -128,6 +131,18 @@ class Judge:
         """Whether any destination at all could be permitted; see `again`."""
         return (policy or self.policy()).may_ever(self.identity, self.flow.client_address, protocol)
 
+    def block(self, policy: Policy) -> Block | None:
+        """What keeps this client out, whatever it asks for."""
+        return policy.blocks.of_identity(self.identity, self.flow.client_address)
+
+    def check_block(self) -> None:
+        """See that nothing keeps this client out; for what has no single destination that could be judged.
+
+        Raises:
+            Ended: it is blocked, or no policy is in force.
+        """
+        self._check(self.block(self.policy()))
+
     def policy(self) -> Policy:
         """The rules in force.
 
@@ -147,7 +162,9 @@ class Judge:
         """
         return await self.services.resolver.resolve(name, self.owner)
 
-    async def _addresses(self, name: str, protocol: RuleProtocol) -> tuple[IPAddress, ...]:
+    async def _addresses(self, name: str, port: int, protocol: RuleProtocol) -> tuple[IPAddress, ...]:
+        # A name that is blocked is not even looked up: the question itself tells somebody something.
+        self._check(self.policy().blocks.of_name(self.identity, self.flow.client_address, name, port))
         if not self.may_ever(protocol):
             # Whoever may reach nothing has no use for a look-up, except to carry data out in names.
             raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
@@ -157,6 +174,15 @@ class Judge:
             if exc.limit:
                 raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
             raise Ended(Termination.RESOLVE_FAILED, Reply.HOST_UNREACHABLE) from exc
+
+    def _check(self, block: Block | None) -> None:
+        if block is not None:
+            self.flow.block = str(block)
+            raise self._blocked()
+
+    def _blocked(self) -> Ended:
+        self.services.counters["refused_by_block"] += 1
+        return Ended(Termination.BLOCKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
 
     def _judge(self, protocol: RuleProtocol, name: str | None, address: IPAddress, port: int) -> Verdict:
         identity, flow = self.identity, self.flow

@@ -1,4 +1,4 @@
-"""Users and rules as the store had them a moment ago: what every verdict and every local login is based on.
+"""Users, rules, limits and blocks as the store had them a moment ago: what every verdict and local login is based on.
 
 The store is asked for its revision several times a second. When it has changed, everything is read and built in a
 thread, and the new state takes the place of the old one at once. A store that cannot be read changes nothing for a
@@ -16,7 +16,7 @@ from auth import Identity
 from auth.local import LocalUser
 from auth.membership import Membership
 from trioproxy.log import get_log
-from trioproxy.policy import Floor, Policy, RuleSet, Scope
+from trioproxy.policy import Blocks, Floor, LimitBook, Policy, RuleSet, Scope
 from trioproxy.store import Snapshot, StoredRule, read_rule_set
 
 __all__ = ["Memberships", "Rulebook"]
@@ -39,10 +39,15 @@ class _State:
     texts: Mapping[Scope, tuple[StoredRule, ...]]
     rule_sets: Mapping[Scope, RuleSet]
     policy: Policy
+    limits: LimitBook
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Rulebook:
-    """Users and rules in force.
+    """Users, rules, limits and blocks in force.
 
     Args:
         floor: what no rule can allow.
@@ -50,23 +55,26 @@ class Rulebook:
         local_backends: the backends whose users are in the store.
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
+        now: the time of day, aware; blocks end by it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the last two are for tests
         self,
         floor: Floor,
         membership: Memberships,
         local_backends: frozenset[str],
         stale_max_s: float,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._floor = floor
         self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._clock = clock
+        self._now = now
         self._read_s = -float("inf")
-        self._state = _State(-1, {}, {}, {}, Policy({}, floor))
+        self._state = _State(-1, {}, {}, {}, Policy({}, floor), LimitBook())
 
     @property
     def revision(self) -> int:
@@ -79,6 +87,11 @@ class Rulebook:
         if self._clock() - self._read_s > self._stale_max_s:
             return None
         return self._state.policy
+
+    @property
+    def limits(self) -> LimitBook:
+        """The limits in force; the last ones known, however old, as without any there would be none."""
+        return self._state.limits
 
     def find_user(self, tenant: str, name: str) -> LocalUser | None:
         """Look a local user up; from any thread.
@@ -104,7 +117,7 @@ class Rulebook:
         user = self._state.users.get((identity.tenant, identity.user))
         if user is None or user.disabled or user.epoch != identity.epoch:
             return None
-        now = datetime.now(UTC)
+        now = self._now()
         if (user.valid_from and now < user.valid_from) or (user.valid_until and now >= user.valid_until):
             return None
         return membership.admit(
@@ -122,7 +135,18 @@ class Rulebook:
             scope: old.rule_sets[scope] if old.texts.get(scope) == rules else _build(scope, rules)
             for scope, rules in snapshot.rules.items()
         }
-        state = _State(snapshot.revision, snapshot.users, snapshot.rules, rule_sets, Policy(rule_sets, self._floor))
+        blocks = Blocks(snapshot.blocks).in_force(self._now())
+        state = _State(
+            revision=snapshot.revision,
+            users=snapshot.users,
+            texts=snapshot.rules,
+            rule_sets=rule_sets,
+            # The index of many rules takes a while to build, and a block must not wait for it.
+            policy=old.policy.with_blocks(blocks)
+            if old.texts == snapshot.rules
+            else Policy(rule_sets, self._floor, blocks),
+            limits=old.limits if old.limits.limits == snapshot.limits else LimitBook(snapshot.limits),
+        )
         changed = frozenset(
             key for key in old.users.keys() | state.users.keys() if old.users.get(key) != state.users.get(key)
         )
@@ -138,9 +162,16 @@ class Rulebook:
         """The store was asked, and nothing has changed."""
         self._read_s = self._clock()
 
+    def end_blocks(self) -> None:
+        """Blocks that have ended by now hold no longer; to be called often, as it costs next to nothing."""
+        policy = self._state.policy
+        left = policy.blocks.in_force(self._now())
+        if left is not policy.blocks:
+            self._state = attrs.evolve(self._state, policy=policy.with_blocks(left))
+
     def with_floor(self, floor: Floor) -> Policy:
         """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
-        return Policy(self._state.rule_sets, floor)
+        return Policy(self._state.rule_sets, floor, self._state.policy.blocks)
 
     def apply(
         self, floor: Floor, policy: Policy, membership: Memberships, local_backends: frozenset[str], stale_max_s: float

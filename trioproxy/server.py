@@ -299,6 +299,7 @@ class Server:
         while True:
             await trio.sleep(self.config.store.poll_s)
             self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
+            self.rulebook.end_blocks()
             try:
                 async with self._changing:
                     changed = await self._take_over_changes()

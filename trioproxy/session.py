@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from auth import Identity
-from trioproxy.accounting import Flow, Termination
+from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.associate import open_association, relay_association
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
@@ -140,13 +140,19 @@ class Session:
         flow.identity = current
         if self._permits:
             verdicts = [self._judge.again(permit, policy) for permit in self._permits]
-            if all(isinstance(verdict, Refusal) for verdict in verdicts):
-                flow.verdict = verdicts[0]
-                self.end(Termination.REVOKED)
+            refusals = [verdict for verdict in verdicts if isinstance(verdict, Refusal)]
+            if len(refusals) == len(verdicts):
+                flow.verdict = refusals[0]
+                self.end(ended_by(refusals[0]))
         elif self._association is not None:
-            if self._judge.may_ever(RuleProtocol.UDP, policy):
+            block = self._judge.block(policy)
+            if block is not None:
+                flow.block = str(block)
+                self.end(Termination.BLOCKED)
+            elif self._judge.may_ever(RuleProtocol.UDP, policy):
                 return self._association.judge_again()
-            self.end(Termination.REVOKED)
+            else:
+                self.end(Termination.REVOKED)
         return ()
 
     def _current(self, identity: Identity) -> Identity | None:
@@ -391,8 +397,8 @@ class Session:
 
     def _answer_when_ended(self) -> bytes:
         """What forbids the request may come while it is being connected: then the client is still owed a reply."""
-        if self._why_ended is Termination.REVOKED and self._client.awaits_reply:
-            return self._last_words(Ended(Termination.REVOKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET))
+        if self._why_ended in (Termination.REVOKED, Termination.BLOCKED) and self._client.awaits_reply:
+            return self._last_words(Ended(self._why_ended, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET))
         return b""
 
     def _last_words(self, ended: Ended) -> bytes:
@@ -413,6 +419,7 @@ class Session:
 
     def _finish(self, flow: Flow, termination: Termination) -> None:
         """Write the record as the rule that decided wants it: `log=no` none at all, `log=yes` a line in the log too."""
+        flow.block = flow.block or self.flow.block  # a destination ends with its association
         log = flow.verdict.log if flow.verdict is not None else None
         if flow.command is None or log is False:
             return

@@ -217,3 +217,57 @@ def test_a_device_is_written_to(cli: Command, file: Path) -> None:
     cli("policy", "import", str(file))
     assert cli("policy", "export", "/dev/null").code == 0
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+LIMITED = """[global]
+limit rate=20Mbit
+limit together rate=4Gbit
+deny tcp:*(*)->*(25)
+
+[group:students]
+limit quota=20GB/month sessions=200
+"""
+
+
+def test_limits_go_out_and_in(cli: Command, data_dir: Path, file: Path) -> None:
+    """The file is the whole truth about limits as well; a dry run shows what would change, and changes nothing."""
+    file.write_text(LIMITED, encoding="utf-8")
+    assert cli("policy", "import", str(file)).lines[-1] == "1 rule and 3 limits in 2 layers in force"
+    before = snapshot(data_dir)
+    assert cli("policy", "export").out.partition("\n\n")[2] == LIMITED
+    file.write_text(LIMITED.replace("4Gbit", "2Gbit").replace("limit quota=20GB/month sessions=200\n", ""), "utf-8")
+    shown = cli("policy", "import", str(file), "--dry-run").lines
+    assert shown == [
+        "  [global]",
+        "  limit rate=20Mbit",
+        "- limit together rate=4Gbit",
+        "+ limit together rate=2Gbit",
+        "  deny tcp:*(*)->*(25)",
+        "  [group:students]",
+        "- limit quota=20GB/month sessions=200",
+        "dry run, nothing was changed; the file holds 1 rule and 2 limits in 2 layers",
+    ]
+    assert snapshot(data_dir) == before
+    assert cli("policy", "import", str(file)).lines[:-1] == shown[:-1]
+    assert len(snapshot(data_dir).limits) == 2
+
+
+def test_a_broken_limit_changes_nothing(cli: Command, data_dir: Path, file: Path) -> None:
+    """Issue: a rate that is no number with a unit, a period that does not exist: nothing is stored."""
+    cli("policy", "import", str(file))
+    before = snapshot(data_dir)
+    file.write_text("[global]\nlimit rate=20\nlimit together quota=5GB/year\n", encoding="utf-8")
+    result = cli("policy", "import", str(file))
+    assert (result.code, result.out) == (1, "")
+    assert f"{file}:2:1: rate: expected a rate such as 20Mbit" in result.err
+    assert f"{file}:3:1: quota: expected a quota such as 5GB/day" in result.err
+    assert snapshot(data_dir) == before
+
+
+def test_a_file_without_limits(cli: Command, data_dir: Path, file: Path) -> None:
+    """What an earlier version exported comes in; limits that were set meanwhile go, and the answer says so."""
+    cli("limit", "set", "global", "rate=20Mbit")
+    lines = cli("policy", "import", str(file)).lines
+    assert "- limit rate=20Mbit" in lines
+    assert lines[-1] == "4 rules in 3 layers in force"
+    assert snapshot(data_dir).limits == {}

@@ -288,4 +288,4 @@ def test_a_tenant_that_the_configuration_does_not_name_any_more(cli: Command, da
     add(cli, "physics/bob")
     (tmp_path / "trioproxy.toml").write_text("", encoding="utf-8")
     assert cli("user", "list", "--all-tenants").lines[1].split()[:2] == ["physics/bob", "no"]
-    assert "the store has users or rules of tenant physics, which the configuration does not name" in cli("check").err
+    assert "the store has users, rules, limits or blocks of tenant physics, which" in cli("check").err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.samples import ALICE, GLOBAL, alice, rule, rules
+from trioproxy.policy import BlockKind, BlockSubject, Party
 from trioproxy.store import EntryError, Store, StoreError, database, path_from_url
 
 
@@ -98,7 +99,7 @@ def test_a_newer_store(path: Path) -> None:
         newer.execute("PRAGMA user_version = 99")
     content = path.read_bytes()
     assert problem_of(path, create=True) == (
-        "written by a newer trioproxy (schema 99, this one knows 1);"
+        "written by a newer trioproxy (schema 99, this one knows 2);"
         " install that version, or restore the backup from before its first start"
     )
     assert path.read_bytes() == content
@@ -250,7 +251,7 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(database, "_migrations", lambda: scripts)
     assert problem_of(path) == "table extra already exists"
     with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+        assert raw.execute("PRAGMA user_version").fetchone() == (len(scripts) - 1,)
         assert raw.execute("SELECT name FROM sqlite_master WHERE name = 'extra'").fetchall() == []
 
 
@@ -263,7 +264,20 @@ def test_a_migration_keeps_what_is_there(path: Path, monkeypatch: pytest.MonkeyP
     with Store.open(path, create=False) as store:
         assert store.users.find("main", "alice") is not None
         assert store._database.rows("SELECT * FROM extra") == []
-        assert store._database.rows("PRAGMA user_version") == [(2,)]
+        assert store._database.rows("PRAGMA user_version") == [(len(scripts),)]
+
+
+def test_a_store_of_the_first_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made before there were blocks and limits has none, and takes them."""
+    scripts = database._migrations()
+    with monkeypatch.context() as earlier:
+        earlier.setattr(database, "_migrations", lambda: scripts[:1])
+        database.Database.open(path, create=True).close()
+    with Store.open(path, create=False) as store:
+        before = store.snapshot()
+        assert (before.blocks, before.limits) == ((), {})
+        store.limits.change(Party(ALICE), lambda limit: limit.changed(["sessions=5"]))
+        assert store.blocks.add(BlockSubject(BlockKind.EVERYTHING), reason="attack", set_by="root").id == 1
 
 
 def test_everything_together_or_nothing(store: Store) -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.samples import ALICE, BOB, GLOBAL, rule, rules
-from trioproxy.policy import Rule, Scope
+from trioproxy.policy import Limit, Party, Rule, Scope, ScopeKind
 from trioproxy.store import (
+    PolicyContent,
     PolicyTextError,
     StoredRule,
     difference,
@@ -20,11 +21,14 @@ from trioproxy.store import (
 
 Layers: TypeAlias = dict[Scope, Sequence[Rule | StoredRule]]
 
+STUDENTS = Scope.parse("group:students")
+
 TEXT = """# our rules
 [global]
 deny tcp:*(*)->*(25) note="no # mail"
 
    [ user:main/ALICE ]
+   limit rate=10Mbit
    tcp:*(*)->*(*)
 # and udp
 udp:*(*)->*(*)
@@ -41,36 +45,101 @@ def problems_of(text: str | bytes, tenants: tuple[str, ...] = ("main", "physics"
 
 def test_reading() -> None:
     """Comments and indentation are free, names become canonical, an empty layer is one without rules."""
-    assert parse_policy_untrusted(TEXT, ("main", "physics")) == {
-        GLOBAL: (rule('deny tcp:*(*)->*(25) note="no # mail"'),),
-        ALICE: (rule("tcp:*(*)->*(*)"), rule("udp:*(*)->*(*)")),
-        BOB: (),
-    }
+    assert parse_policy_untrusted(TEXT, ("main", "physics")) == PolicyContent(
+        {
+            GLOBAL: (rule('deny tcp:*(*)->*(25) note="no # mail"'),),
+            ALICE: (rule("tcp:*(*)->*(*)"), rule("udp:*(*)->*(*)")),
+            BOB: (),
+        },
+        {Party(ALICE): Limit.parse("rate=10Mbit")},
+    )
 
 
 def test_other_line_ends() -> None:
     """A file edited on Windows, with a byte order mark."""
     text = b"\xef\xbb\xbf[global]\r\ntcp:*(*)->*(*)\r\n"
-    assert parse_policy_untrusted(text) == {GLOBAL: (rule("tcp:*(*)->*(*)"),)}
+    assert parse_policy_untrusted(text) == PolicyContent({GLOBAL: (rule("tcp:*(*)->*(*)"),)})
 
 
 def test_nothing() -> None:
     """An empty file is no rules, and no rules deny everything (case 63)."""
-    assert parse_policy_untrusted("# nothing\n") == {}
+    assert parse_policy_untrusted("# nothing\n") == PolicyContent()
 
 
 def test_writing() -> None:
-    """Layers in their order; layers without rules are left out."""
+    """Layers in their order, limits before rules; layers without either are left out."""
     layers: Layers = {
         BOB: [StoredRule(7, "tcp:*(*)->*(1)")],
         ALICE: [],
         GLOBAL: rules("udp:*(*)->*(2)", "tcp:*(*)->*(3)"),
     }
-    assert render_policy(layers) == (
-        "# The rules of trioproxy. `trioproxy policy import FILE` replaces all rules by those of a file.\n"
-        "\n[global]\nudp:*(*)->*(2)\ntcp:*(*)->*(3)\n"
+    limits = {
+        Party(GLOBAL, together=True): Limit.parse("rate=4Gbit"),
+        Party(STUDENTS): Limit.parse("sessions=200 rate=10Mbit/2Mbit"),
+        Party(GLOBAL): Limit.parse("rate=20Mbit"),
+    }
+    assert render_policy(PolicyContent(layers, limits)) == (
+        "# The rules and limits of trioproxy. `trioproxy policy import FILE` replaces all of them by those of a file.\n"
+        "\n[global]\nlimit rate=20Mbit\nlimit together rate=4Gbit\nudp:*(*)->*(2)\ntcp:*(*)->*(3)\n"
+        "\n[group:students]\nlimit rate=10Mbit/2Mbit sessions=200\n"
         "\n[user:physics/bob]\ntcp:*(*)->*(1)\n"
     )
+
+
+def test_reading_limits() -> None:
+    """What each user has, and what all of them share, wherever in the layer it stands."""
+    text = """[group:students]
+    tcp:*(*)->*(*)
+    limit   together  sessions=5000 rate=1Gbit
+    limit sessions=200  rate=10Mbit/2Mbit
+    """
+    assert parse_policy_untrusted(text) == PolicyContent(
+        {STUDENTS: (rule("tcp:*(*)->*(*)"),)},
+        {
+            Party(STUDENTS, together=True): Limit.parse("rate=1Gbit sessions=5000"),
+            Party(STUDENTS): Limit.parse("rate=10Mbit/2Mbit sessions=200"),
+        },
+    )
+
+
+def test_every_problem_with_limits() -> None:
+    """Case 62: as for rules; below a wrong header limits are still read."""
+    text = (
+        "limit rate=1Mbit\n"
+        "[everybody]\n"
+        "limit rate=1Mbit\n"
+        "limit rate=1\n"
+        "[group:students]\n"
+        "limit sessions=1\n"
+        "  limit binds=1\n"
+        "limit together binds=1\n"
+        "limit together sessions=1\n"
+        "limit\n"
+        "limit \n"
+        "limit speed=1\n"
+        "[user:alice]\n"
+        "limit together rate=1Mbit\n"
+    )
+    found = problems_of(text)
+    assert [(line, column) for line, column, _ in found] == [
+        (1, 1),
+        (2, 1),
+        (4, 1),
+        (7, 3),
+        (8, 1),
+        (10, 1),
+        (11, 1),
+        (12, 1),
+        (14, 1),
+    ]
+    messages = {line: message for line, _, message in found}
+    assert messages[1] == "a limit needs a layer above it, for example a line [global]"
+    assert messages[4].startswith("rate: expected a rate such as 20Mbit")
+    assert messages[7] == "there is a limit for group:students already: write all of it on one line"
+    assert messages[8] == "binds: expected for each user; what users share is rate, burst, quota, sessions"
+    assert messages[10] == messages[11] == "expected at least one limit such as rate=20Mbit or sessions=200"
+    assert messages[12].startswith("speed=1: expected one of rate=, burst=")
+    assert messages[14].startswith("user:alice is one user, who shares with nobody")
 
 
 def test_every_problem_with_its_place() -> None:
@@ -124,7 +193,8 @@ def test_difference() -> None:
     ports = [rule(f"tcp:*(*)->*({port})") for port in range(1, 10)]
     before: Layers = {GLOBAL: ports, ALICE: [StoredRule(1, "tcp:*(*)->*(1)")], BOB: rules("udp:*(*)->*(5)")}
     after: Layers = {GLOBAL: [*ports[1:8], rule("udp:*(*)->*(1)")], ALICE: rules("tcp:*(*)->*(1)")}
-    assert list(difference(before, after)) == [
+    limits = {Party(BOB): Limit.parse("sessions=5")}, {Party(BOB): Limit.parse("sessions=6")}
+    assert list(difference(PolicyContent(before, limits[0]), PolicyContent(after, limits[1]))) == [
         "  [global]",
         "- tcp:*(*)->*(1)",
         "  tcp:*(*)->*(2)",
@@ -135,13 +205,16 @@ def test_difference() -> None:
         "- tcp:*(*)->*(9)",
         "+ udp:*(*)->*(1)",
         "  [user:physics/bob]",
+        "- limit sessions=5",
         "- udp:*(*)->*(5)",
+        "+ limit sessions=6",
     ]
 
 
 def test_no_difference() -> None:
     """What was exported and comes back unchanged."""
-    assert list(difference({GLOBAL: rules("tcp:*(*)->*(1)"), BOB: []}, {GLOBAL: rules("tcp:*(*)->*(1)")})) == []
+    before = PolicyContent({GLOBAL: rules("tcp:*(*)->*(1)"), BOB: []})
+    assert list(difference(before, PolicyContent({GLOBAL: rules("tcp:*(*)->*(1)")}))) == []
 
 
 _scopes = st.sampled_from([GLOBAL, ALICE, BOB, Scope.parse("tenant:physics"), Scope.parse("group:anna ] maria")])
@@ -150,26 +223,41 @@ _rules = st.sampled_from(
 )
 
 
-@given(layers=st.dictionaries(_scopes, st.lists(_rules, min_size=1, max_size=4).map(tuple)))
-def test_what_is_written_reads_back(layers: Layers) -> None:
+_limits = st.builds(
+    lambda chosen: Limit.parse(" ".join(chosen)),
+    st.lists(
+        st.sampled_from(["rate=10Mbit/2Mbit", "burst=2MiB", "quota=5GB/day", "sessions=5"]), min_size=1, unique=True
+    ).map(lambda words: [*words, *(["rate=10Mbit/2Mbit"] if "rate=10Mbit/2Mbit" not in words else [])]),
+)
+_parties = st.builds(Party, _scopes.filter(lambda scope: scope.kind is not ScopeKind.USER), st.booleans()) | st.builds(
+    Party, _scopes
+)
+
+
+@given(
+    layers=st.dictionaries(_scopes, st.lists(_rules, min_size=1, max_size=4).map(tuple)),
+    limits=st.dictionaries(_parties, _limits),
+)
+def test_what_is_written_reads_back(layers: Layers, limits: dict[Party, Limit]) -> None:
     """P2: export and import are inverse, whatever stands in names and notes."""
-    text = render_policy(layers)
-    assert parse_policy_untrusted(text) == layers
-    assert list(parse_policy_untrusted(text)) == sorted(layers, key=listing_order)
+    content = PolicyContent(layers, limits)
+    read = parse_policy_untrusted(render_policy(content))
+    assert read.scopes == content.scopes == sorted(content.scopes, key=listing_order)
+    assert {scope: found for scope, found in read.rules.items() if found} == layers
+    assert read.limits == limits
+    assert list(difference(content, read)) == []
 
 
 @given(text=st.text(max_size=200) | st.lists(st.sampled_from([*TEXT.split("\n"), "[", "]", "x"])).map("\n".join))
 def test_only_its_own_error_escapes(text: str) -> None:
-    """CASES 5: any text gives rules, or problems that each have a place inside it."""
+    """CASES 5: any text gives rules and limits, or problems that each have a place inside it."""
     try:
-        layers = parse_policy_untrusted(text)
+        content = parse_policy_untrusted(text)
     except PolicyTextError as error:
         places = [(found.line, found.column) for found in error.problems]
     else:
         places = [(1, 1)]
-        assert parse_policy_untrusted(render_policy(layers)) == {
-            scope: found for scope, found in layers.items() if found
-        }
+        assert list(difference(content, parse_policy_untrusted(render_policy(content)))) == []
     lines = text.split("\n")
     assert places == sorted(places)
     assert all(1 <= line <= len(lines) and 1 <= column <= len(lines[line - 1]) + 1 for line, column in places)

@@ -90,4 +90,4 @@ def test_two_thousand_users_and_twelve_thousand_rules(store: Store) -> None:
     snapshot = store.snapshot()
     assert len(snapshot.users) == 2_000
     assert sum(map(len, snapshot.rules.values())) == 12_000
-    assert len([text for text in statements if text.startswith("SELECT")]) == 4
+    assert len([text for text in statements if text.startswith("SELECT")]) == 6

@@ -137,6 +137,44 @@ def test_a_user_who_may_no_longer(small_proxy: Maker, arguments: list[str], text
         )
 
 
+@pytest.mark.parametrize("what", [["user", USER], ["source", "127.0.0.0/8"], ["target", "127.0.0.1"], ["everything"]])
+def test_a_block(small_proxy: Maker, what: list[str]) -> None:
+    """Issue "kill switch": what is new is refused, what runs is reset within 1 s, and a restart forgets nothing."""
+    with small_proxy() as proxy, tcp_origin("127.0.0.1") as echo, proxy.connect(echo) as session:
+        proxy.command("block", "add", *what, "--for", "2h", "--reason", "attack")
+        begun_s = time.monotonic()
+        name = f"block add {what[0]}"
+        _measure_reply(f"{name}: a new request is refused", begun_s, "0x02", lambda: _reply(proxy, echo))
+        _measure(f"{name}: the running session has ended", begun_s, lambda: _has_ended(session))
+        row = until("the record", lambda: proxy.records(termination="blocked", reply=0))[0]
+        assert row["rule"] == f"block 1 of {' '.join(what)}: attack"
+        proxy.kill()
+        proxy.start()
+        assert "0x02" in _reply(proxy, echo)
+        proxy.command("block", "remove", "1")
+        begun_s = time.monotonic()
+        _measure_reply("block remove: a new request is permitted", begun_s, "ok", lambda: _reply(proxy, echo))
+
+
+def test_a_block_of_an_association_and_its_end(small_proxy: Maker) -> None:
+    """The same for UDP; when the time is over, everything works again without anybody's doing."""
+    with (
+        small_proxy() as proxy,
+        tcp_origin("127.0.0.1") as echo,
+        udp_echo("127.0.0.1") as udp,
+        socks.socksocket(socket.AF_INET, socket.SOCK_DGRAM) as association,
+    ):
+        association.set_proxy(socks.SOCKS5, *proxy.addresses[0], True, USER, PASSWORD)
+        association.settimeout(PATIENCE_S)
+        association.bind(("127.0.0.1", 0))
+        association.sendto(b"datagram", udp)
+        assert association.recvfrom(100)[0] == b"echo:datagram"
+        proxy.command("block", "add", "user", USER, "--for", "5s", "--reason", "attack")
+        begun_s = time.monotonic()
+        _measure("block add user: the association has ended", begun_s, lambda: _has_ended(association._proxyconn))
+        _measure_reply("a block of 5 s ends", begun_s, "ok", lambda: _reply(proxy, echo))
+
+
 def test_a_new_password(small_proxy: Maker) -> None:
     """Case 43: after `user passwd` the new password works, and `user disable` and `enable` give back what was there."""
     with small_proxy() as proxy, tcp_origin("127.0.0.1") as echo:

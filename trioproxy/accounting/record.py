@@ -10,10 +10,10 @@ import attrs
 import orjson
 
 from auth import Identity
-from trioproxy.policy import IPAddress, Permit, Refusal
+from trioproxy.policy import IPAddress, Permit, Reason, Refusal
 from trioproxy.protocol import Command, Reply
 
-__all__ = ["Flow", "FlowRecord", "Termination", "escaped"]
+__all__ = ["Flow", "FlowRecord", "Termination", "ended_by", "escaped"]
 
 TEXT_LENGTH_MAX = 512  # characters of one logged text: twice the longest name a client can send, before escaping
 
@@ -31,6 +31,7 @@ class Termination(enum.Enum):
     REVOKED = "no longer allowed"
     WRONG_ANSWER = "target answered in another protocol"
     KILLED = "ended by an administrator"
+    BLOCKED = "blocked"  # also before the relay
     DRAINED = "server stopped"
     # before the relay
     HANDSHAKE_TIMEOUT = "handshake timeout"
@@ -48,6 +49,11 @@ class Termination(enum.Enum):
     BIND_WRONG_TARGET = "somebody else connected"
     POLICY_STALE = "rules too old"
     INTERNAL_ERROR = "internal error"
+
+
+def ended_by(refusal: Refusal) -> Termination:
+    """How a running flow ends that is refused now."""
+    return Termination.BLOCKED if refusal.reason is Reason.BLOCKED else Termination.REVOKED
 
 
 def escaped(text: str | bytes) -> str:
@@ -148,6 +154,7 @@ class Flow:
         asked: what the client asked for, as `host:port`, escaped.
         verdict: what policy said; None until it was asked.
         rate_to_target: bytes a second, over the last few seconds; so is `rate_to_client`.
+        block: the block that ended it, where there was nothing to judge: no address yet, or an association as a whole.
         counts: further numbers of the record (dropped datagrams by reason).
     """
 
@@ -165,6 +172,7 @@ class Flow:
     bytes_to_client: int = 0
     rate_to_target: float = 0.0
     rate_to_client: float = 0.0
+    block: str = ""
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)
     _started_s: float = attrs.field(factory=time.monotonic)
@@ -198,10 +206,8 @@ class Flow:
             duration_s=time.monotonic() - self._started_s,
             termination=termination,
             reply=int(self.reply) if self.reply is not None else None,
-            scope=verdict.scope if verdict else None,
-            rule=(verdict.rule or verdict.reason.value if isinstance(verdict, Refusal) else verdict.rule)
-            if verdict
-            else None,
+            scope="" if self.block else verdict.scope if verdict else None,
+            rule=self._rule_text(),
             counts=self.counts,
         )
 
@@ -214,6 +220,12 @@ class Flow:
     def client_text(self) -> str:
         """`address:port` of the client."""
         return _socket_text(self.client_address, self.client_port)
+
+    def _rule_text(self) -> str | None:
+        verdict = self.verdict
+        if self.block or verdict is None:
+            return self.block or None
+        return verdict.rule or verdict.reason.value if isinstance(verdict, Refusal) else verdict.rule
 
     @property
     def target_text(self) -> str | None:

@@ -25,7 +25,9 @@ _COMMANDS: Final = {
     "check": ("trioproxy.cli.check:app", "Read the configuration and the store, and say everything that is wrong."),
     "user": ("trioproxy.cli.user:app", "Local users: who may log in, until when, from where, and in which groups."),
     "rule": ("trioproxy.cli.rule:app", "Rules: what may be reached, and why something cannot be."),
-    "policy": ("trioproxy.cli.policy:app", "All rules as one text file."),
+    "limit": ("trioproxy.cli.limit:app", "Limits: how fast, how much and how many, for each user or for all together."),
+    "policy": ("trioproxy.cli.policy:app", "All rules and limits as one text file."),
+    "block": ("trioproxy.cli.block:app", "Blocks: cut off a user, a source, a target or everything, at once."),
     "session": ("trioproxy.cli.session:app", "Running sessions: list them, and end them."),
     "auth": ("trioproxy.cli.auth:app", "Where logins are checked: try one, step by step."),
 }

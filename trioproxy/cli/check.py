@@ -48,7 +48,14 @@ def _describe(listener: Listener) -> str:
 def _contents(store: Store) -> str:
     rules = store.rules.all()
     users, total = len(store.users.all()), sum(map(len, rules.values()))
-    return f"{count(users, 'local user')}, {count(total, 'rule')} in {count(len(rules), 'layer')}"
+    more = [(len(store.limits.all()), "limit"), (len(store.blocks.all()), "block")]
+    return ", ".join(
+        [
+            count(users, "local user"),
+            f"{count(total, 'rule')} in {count(len(rules), 'layer')}",
+            *(count(number, thing) for number, thing in more if number),
+        ]
+    )
 
 
 def _store_problems(store: Store, config: Config) -> Iterator[str]:
@@ -58,6 +65,11 @@ def _store_problems(store: Store, config: Config) -> Iterator[str]:
         _, problem = read_rule_set(scope, rules)
         if problem:
             yield problem
-    tenants = {tenant for tenant, _ in snapshot.users} | {scope.tenant for scope in snapshot.rules if scope.tenant}
+    scopes = [*snapshot.rules, *(party.scope for party in snapshot.limits)]
+    tenants = {
+        *(tenant for tenant, _ in snapshot.users),
+        *(scope.tenant for scope in scopes if scope.tenant),
+        *(block.tenant for block in snapshot.blocks if block.tenant is not None),
+    }
     for tenant in sorted(tenants - config.tenants().keys()):
-        yield f"the store has users or rules of tenant {tenant}, which the configuration does not name"
+        yield f"the store has users, rules, limits or blocks of tenant {tenant}, which the configuration does not name"

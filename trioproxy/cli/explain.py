@@ -1,6 +1,7 @@
 """`trioproxy rule explain`: why somebody can or cannot reach something."""
 
 import re
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -13,8 +14,10 @@ from trioproxy.cli.output import Failure, show_json, usage, warn
 from trioproxy.cli.place import HERE, Place
 from trioproxy.config import build_floor
 from trioproxy.policy import (
+    Blocks,
     CanonicalError,
     IPAddress,
+    LimitBook,
     Policy,
     RuleProtocol,
     canonical_address,
@@ -72,6 +75,7 @@ def explain(  # noqa: PLR0913 - the options of a command
         rule_sets[scope], problem = read_rule_set(scope, rules)
         if problem:
             warn(problem)
+    blocks = Blocks(snapshot.blocks).in_force(datetime.now(UTC))
     case = Case(
         identity=identity,
         client=client,
@@ -80,8 +84,9 @@ def explain(  # noqa: PLR0913 - the options of a command
         host=host,
         port=port,
         refused=tuple(refused),
-        layers=Layers(Policy(rule_sets, build_floor(config)), snapshot.rules, directory_layers(identity)),
+        layers=Layers(Policy(rule_sets, build_floor(config), blocks), snapshot.rules, directory_layers(identity)),
         addresses=tuple(dict.fromkeys(addresses)),
+        limits=LimitBook(snapshot.limits),
     )
     if as_json:
         show_json(case.as_json())

@@ -5,12 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from auth import Identity
+from trioproxy.cli.block import describe_block
 from trioproxy.policy import (
     AccessRequest,
+    Block,
     DirectoryLayer,
     Explanation,
     IPAddress,
     LayerVote,
+    LimitBook,
     Permit,
     Policy,
     Rule,
@@ -98,6 +101,7 @@ class Case:
         refused: why the login is refused, if it is.
         layers: the rules in force.
         addresses: what the name means; all of them are judged.
+        limits: the limits in force.
     """
 
     identity: Identity
@@ -109,6 +113,7 @@ class Case:
     refused: tuple[str, ...]
     layers: Layers
     addresses: tuple[IPAddress, ...]
+    limits: LimitBook
 
     @property
     def asker(self) -> str:
@@ -142,6 +147,10 @@ class Case:
             for address in self.addresses
         ]
 
+    def block(self, explanation: Explanation) -> Block | None:
+        """The block that decided."""
+        return self.layers.policy.blocks.deciding(explanation.verdict.request)
+
     def as_json(self) -> dict[str, object]:
         """The whole explanation for programs."""
         explanations = self.explanations()
@@ -158,14 +167,28 @@ class Case:
             "allowed": permitted and not self.refused,
             "login_refused": list(self.refused),
             "addresses": [self._address_as_json(explanation) for explanation in explanations],
+            "limits": self._limits_as_json(),
+        }
+
+    def _limits_as_json(self) -> dict[str, object]:
+        each = self.limits.each(self.identity)
+        return {
+            "each": [
+                {"key": key, "value": text, "scopes": list(map(str, each.origins[key]))}
+                for key, text in each.limit.texts().items()
+            ],
+            "together": [
+                {"scope": str(scope), "limit": limit.texts()} for scope, limit in self.limits.together(self.identity)
+            ],
         }
 
     def _address_as_json(self, explanation: Explanation) -> dict[str, object]:
-        verdict = explanation.verdict
+        verdict, block = explanation.verdict, self.block(explanation)
         return {
             "address": str(verdict.request.address),
             "judged": str(explanation.address),
             "allowed": isinstance(verdict, Permit),
+            "block": describe_block(block) if block is not None else None,
             "floor": explanation.floor or None,
             "decided_by": verdict.scope or None,
             "rule": (verdict.rule if verdict.scope else None),

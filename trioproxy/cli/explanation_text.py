@@ -33,18 +33,28 @@ def show_case(case: Case) -> None:
     for _, alike in groupby(sorted(explanations, key=_gist), key=_gist):
         _show_addresses(case, list(alike))
     say("")
+    say(*_limits(case))
     for line, good in _verdict(case, explanations):
         say(line, tone="good" if good else "bad")
     say(*(f"  {line}" for line in _advice(case, explanations)))
 
 
-def _gist(explanation: Explanation) -> tuple[bool, str, str, str, bool]:
+def _limits(case: Case) -> Iterator[str]:
+    each = case.limits.each(case.identity)
+    for key, text in each.limit.texts().items():
+        yield f"limit: {key}={text} for each user, says {' with '.join(map(str, each.origins[key]))}"
+    for scope, limit in case.limits.together(case.identity):
+        yield f"limit: {limit} for everybody in {scope} together"
+
+
+def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, bool]:
     """Equal for explanations that differ in their address alone; what is allowed sorts first."""
     verdict = explanation.verdict
     return (
         isinstance(verdict, Refusal),
         explanation.floor,
         verdict.scope,
+        verdict.rule,
         str(explanation.votes),
         explanation.address != verdict.request.address,
     )
@@ -59,7 +69,9 @@ def _show_addresses(case: Case, alike: list[Explanation]) -> None:
     if first.address != first.verdict.request.address:
         say(f"  because of the IPv4 address {first.address} inside it")
     floor = ["floor", "deny" if first.floor else "-", "", first.floor or "not part of it", ""]
-    rows = [["LAYER", "VOTE", "ID", "RULE", "FROM"], floor, *(_row(case, vote) for vote in first.votes)]
+    block = case.block(first)
+    blocks = [] if block is None else [["block", "deny", str(block.id), f"{block.subject}: {block.reason}", ""]]
+    rows = [["LAYER", "VOTE", "ID", "RULE", "FROM"], *blocks, floor, *(_row(case, vote) for vote in first.votes)]
     if not case.layers.directory:  # where there is only the store, nobody asks
         rows = [row[:-1] for row in rows]
     show_table(rows[0], rows[1:])
@@ -87,6 +99,9 @@ def _verdict(case: Case, explanations: list[Explanation]) -> Iterator[tuple[str,
 
 
 def _because(case: Case, explanation: Explanation) -> str:
+    block = case.block(explanation)
+    if block is not None:
+        return f"{block}; a block outweighs every rule"
     if explanation.floor:
         return f"{explanation.address} is {explanation.floor}, which no rule can allow"
     if explanation.verdict.scope:
@@ -114,7 +129,10 @@ def _advice(case: Case, explanations: list[Explanation]) -> Iterator[str]:
     if any(isinstance(explanation.verdict, Permit) for explanation in explanations):
         return
     explanation = explanations[0]
-    if explanation.floor in (OWN_LISTENER, OWN_SERVER):
+    block = case.block(explanation)
+    if block is not None:
+        yield f"to lift it: trioproxy block remove {block.id}"
+    elif explanation.floor in (OWN_LISTENER, OWN_SERVER):
         yield "nobody reaches the proxy's own endpoints through the proxy"
     elif explanation.floor:
         yield "the administrator can open parts of the floor in the configuration: [policy] open_floor"

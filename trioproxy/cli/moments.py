@@ -1,12 +1,32 @@
-"""Days and times as administrators write them, and networks that a user may log in from."""
+"""Days, times and durations as administrators write them, and networks that a user may log in from."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
+from typing import Final
 
 from trioproxy.cli.output import Failure
 
-__all__ = ["parse_begin", "parse_end", "parse_sources", "show_moment", "show_sources"]
+__all__ = ["parse_begin", "parse_duration", "parse_end", "parse_sources", "show_moment", "show_sources"]
+
+
+_DURATION: Final = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION_MAX: Final = timedelta(days=3660)  # ten years: who means longer means until further notice
+
+
+def parse_duration(text: str) -> timedelta:
+    """How long: `90s`, `30m`, `2h`, `7d`, `4w`.
+
+    Raises:
+        Failure: it is no duration.
+    """
+    found = _DURATION.fullmatch(text)
+    duration = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < duration <= _DURATION_MAX:
+        raise Failure(f"{text!r} is no duration of up to ten years; write a number with s, m, h, d or w, such as 2h")
+    return duration
 
 
 def parse_begin(text: str) -> datetime | None:

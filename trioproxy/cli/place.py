@@ -9,12 +9,12 @@ from cyclopts import Parameter, Token
 from platformdirs import user_data_path
 
 from auth.names import canonical_group
-from trioproxy.cli.output import Failure
+from trioproxy.cli.output import Failure, warn
 from trioproxy.config import Config, load_config
 from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
 from trioproxy.store import Store, path_from_url
 
-__all__ = ["HERE", "Place", "check_tenant", "parse_groups", "parse_scope", "parse_user", "select_tenant"]
+__all__ = ["HERE", "Place", "check_tenant", "note_nobody", "parse_groups", "parse_scope", "parse_user", "select_tenant"]
 
 STORE_FILE: Final = "trioproxy.db"
 
@@ -126,3 +126,14 @@ def select_tenant(tenant: str | None, config: Config) -> str:
     """
     check_tenant(tenant or DEFAULT_TENANT, config)
     return tenant or DEFAULT_TENANT
+
+
+def note_nobody(scope: Scope, config: Config, store: Store) -> None:
+    """A name that nobody has is most often a typing mistake; but another backend may know it."""
+    if scope.kind not in (ScopeKind.USER, ScopeKind.GROUP):
+        return
+    users = store.users.all(scope.tenant)
+    names = {name for user in users for name in ((user.name,) if scope.kind is ScopeKind.USER else user.groups)}
+    if scope.name not in names and config.tenants()[scope.tenant].backends == ("local",):
+        what = "there is no local user" if scope.kind is ScopeKind.USER else "no local user is in the group"
+        warn(f"{what} {scope.owner} yet")

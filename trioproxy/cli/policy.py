@@ -1,8 +1,8 @@
-"""`trioproxy policy`: all rules as one text file, out and in."""
+"""`trioproxy policy`: all rules and limits as one text file, out and in."""
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -12,14 +12,21 @@ from trioproxy.cli.output import Failure, Tone, count, say
 from trioproxy.cli.place import HERE, Place, check_tenant
 from trioproxy.config import Config
 from trioproxy.policy.rules import Rule
-from trioproxy.policy.scope import Scope
-from trioproxy.store import PolicyTextError, difference, parse_policy_untrusted, render_policy
+from trioproxy.store import (
+    PolicyContent,
+    PolicyTextError,
+    Store,
+    StoredRule,
+    difference,
+    parse_policy_untrusted,
+    render_policy,
+)
 
 __all__ = ["app"]
 
 app = App(
     name="policy",
-    help="All rules as one text file.",
+    help="All rules and limits as one text file.",
     help_epilogue="Example: `trioproxy policy export rules.txt`",
 )
 
@@ -42,67 +49,72 @@ File: TypeAlias = Annotated[Path, Parameter(allow_leading_hyphen=True, converter
 
 @app.command(help_epilogue="Example: `trioproxy policy export rules.txt`")
 def export(file: File = _STANDARD, /, *, tenant: str | None = None, place: Place = HERE) -> None:
-    """Write all rules to a file.
+    """Write all rules and limits to a file.
 
     Args:
         file: replaced if it is there; left out or -: standard output.
-        tenant: only the rules of this tenant, without the global ones.
+        tenant: only those of this tenant, without the global ones.
         place: which installation.
     """
     config = place.load()
     if tenant is not None:
         check_tenant(tenant, config)
     with place.open_store(config) as store:
-        layers = store.rules.all(tenant)
-    text = render_policy(layers)
+        content = _stored(store, tenant)
+    text = render_policy(content)
     if file == _STANDARD:
         say(*text.removesuffix("\n").split("\n"))
         return
     _write(file, text)
-    say(f"{_amount(layers)} written to {file}")
+    say(f"{_amount(content)} written to {file}")
 
 
 @app.command(name="import", help_epilogue="Example: `trioproxy policy import rules.txt --dry-run`")
 def import_rules(file: File, /, *, dry_run: bool = False, tenant: str | None = None, place: Place = HERE) -> None:
-    """Replace all rules by those of a file, in one step. If anything is wrong with the file, nothing changes.
+    """Replace all rules and limits by those of a file, in one step. If anything is wrong with it, nothing changes.
 
     Args:
         file: as `trioproxy policy export` writes it; - is standard input.
         dry_run: show what would change, and change nothing.
-        tenant: replace only the rules of this tenant; the file may hold no others.
+        tenant: replace only those of this tenant; the file may hold no others.
         place: which installation.
     """
     config = place.load()
     if tenant is not None:
         check_tenant(tenant, config)
-    layers = _read(file, config, tenant)
+    wanted = _read(file, config, tenant)
     with place.open_store(config, create=not dry_run) as store, store.together():
-        before = store.rules.all(tenant)
+        before = _stored(store, tenant)
         if not dry_run:
-            store.rules.replace(layers, tenant)
-    lines = list(difference(before, layers))
+            store.rules.replace(wanted.rules, tenant)
+            store.limits.replace(wanted.limits, tenant)
+    lines = list(difference(before, wanted))
     for line in lines:
         say(line, tone=_TONES.get(line[0]))
     if not lines:
         say(f"nothing to change: {_amount(before)}")
     elif dry_run:
-        say(f"dry run, nothing was changed; the file holds {_amount(layers)}")
+        say(f"dry run, nothing was changed; the file holds {_amount(wanted)}")
     else:
-        say(f"{_amount(layers)} in force")
+        say(f"{_amount(wanted)} in force")
 
 
-def _read(file: Path, config: Config, tenant: str | None) -> dict[Scope, tuple[Rule, ...]]:
+def _stored(store: Store, tenant: str | None) -> PolicyContent[StoredRule]:
+    return PolicyContent(store.rules.all(tenant), store.limits.all(tenant))
+
+
+def _read(file: Path, config: Config, tenant: str | None) -> PolicyContent[Rule]:
     try:
         content = sys.stdin.buffer.read(_BYTES_MAX) if file == _STANDARD else _read_file(file)
-        layers = parse_policy_untrusted(content, config.tenants())
+        wanted = parse_policy_untrusted(content, config.tenants())
     except OSError as error:
         raise Failure(f"{file}: cannot be read: {error.strerror}") from error
     except PolicyTextError as error:
         raise Failure("nothing was changed, the file is wrong:", *_describe(file, error)) from error
-    foreign = [str(scope) for scope in layers if tenant is not None and scope.tenant != tenant]
+    foreign = [str(scope) for scope in wanted.scopes if tenant is not None and scope.tenant != tenant]
     if foreign:
         raise Failure(f"{file}: nothing was changed, these layers are not of tenant {tenant}: {', '.join(foreign)}")
-    return layers
+    return wanted
 
 
 def _read_file(file: Path) -> bytes:
@@ -135,5 +147,7 @@ def _write(file: Path, text: str) -> None:
         raise Failure(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def _amount(layers: Mapping[Scope, Sequence[object]]) -> str:
-    return f"{count(sum(map(len, layers.values())), 'rule')} in {count(len(layers), 'layer')}"
+def _amount(content: PolicyContent[Rule] | PolicyContent[StoredRule]) -> str:
+    limits = f" and {count(len(content.limits), 'limit')}" if content.limits else ""
+    rules = sum(map(len, content.rules.values()))
+    return f"{count(rules, 'rule')}{limits} in {count(len(content.scopes), 'layer')}"

@@ -5,13 +5,13 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from trioproxy.cli.explain import explain
-from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
-from trioproxy.cli.place import HERE, Place, check_tenant, parse_scope, select_tenant
+from trioproxy.cli.output import Failure, say, show_json, show_table, usage
+from trioproxy.cli.place import HERE, Place, check_tenant, note_nobody, parse_scope, select_tenant
 from trioproxy.config import Config
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
 from trioproxy.policy.rules import Rule
-from trioproxy.policy.scope import Scope, ScopeKind
-from trioproxy.store import Store, StoredRule, listing_order
+from trioproxy.policy.scope import Scope
+from trioproxy.store import StoredRule, listing_order
 
 __all__ = ["app"]
 
@@ -46,7 +46,7 @@ def add(scope: str, rule: str, /, *, position: int | None = None, place: Place =
             raise Failure(str(error)) from error
         where = [rule.id for rule in store.rules.of(layer)].index(stored.id) + 1
         say(f"rule {stored.id} added to {layer} at place {where}: {stored.text}")
-        _note_empty_layer(layer, config, store)
+        note_nobody(layer, config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy rule list group:staff --json`")
@@ -131,14 +131,3 @@ def _show(layers: dict[Scope, tuple[StoredRule, ...]]) -> None:
         show_table(["SCOPE", "PLACE", "ID", "RULE"], rows)
     else:
         say("no rules: nothing is allowed")
-
-
-def _note_empty_layer(layer: Scope, config: Config, store: Store) -> None:
-    """A rule for a name that nobody has is most often a typing mistake; but another backend may know the name."""
-    if layer.kind not in (ScopeKind.USER, ScopeKind.GROUP):
-        return
-    users = store.users.all(layer.tenant)
-    names = {name for user in users for name in ((user.name,) if layer.kind is ScopeKind.USER else user.groups)}
-    if layer.name not in names and config.tenants()[layer.tenant].backends == ("local",):
-        what = "there is no local user" if layer.kind is ScopeKind.USER else "no local user is in the group"
-        warn(f"{what} {layer.owner} yet")

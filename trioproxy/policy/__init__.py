@@ -1,9 +1,11 @@
-"""Who may reach what: canonical destinations, the floor, rules, the verdict and its explanation. Pure."""
+"""Who may reach what: canonical destinations, blocks, the floor, rules, limits, the verdict and why. Pure."""
 
+from trioproxy.policy.blocks import Block, BlockKind, Blocks, BlockSubject
 from trioproxy.policy.canonical import CanonicalError, canonical_address, canonical_host
 from trioproxy.policy.directory import DirectoryLayer, directory_layers, rule_problems
 from trioproxy.policy.floor import Floor, OwnEndpoints
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.limits import EachLimits, Limit, LimitBook, Party
 from trioproxy.policy.policy import Explanation, LayerVote, Policy, Vote
 from trioproxy.policy.ranges import IPNetwork
 from trioproxy.policy.request import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
@@ -14,14 +16,22 @@ from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
 __all__ = [
     "DEFAULT_TENANT",
     "AccessRequest",
+    "Block",
+    "BlockKind",
+    "BlockSubject",
+    "Blocks",
     "CanonicalError",
     "DirectoryLayer",
+    "EachLimits",
     "Explanation",
     "Floor",
     "IPAddress",
     "IPNetwork",
     "LayerVote",
+    "Limit",
+    "LimitBook",
     "OwnEndpoints",
+    "Party",
     "Permit",
     "Policy",
     "Reason",

@@ -1,15 +1,17 @@
 """The one place that says yes or no: every path that lets bytes flow asks `Policy.judge`."""
 
+import copy
 import enum
 from collections.abc import Mapping
 from ipaddress import IPv6Address
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
 from auth import Identity
+from trioproxy.policy.blocks import NO_BLOCKS, Blocks
 from trioproxy.policy.directory import add_votes, directory_layers
 from trioproxy.policy.floor import Floor
 from trioproxy.policy.index import Entry, Index, Votes
@@ -68,16 +70,21 @@ class Explanation:
 
 
 class Policy:
-    """The floor and the rules of all layers. Immutable: changed rules are a new Policy.
+    """The blocks, the floor and the rules of all layers. Immutable: changed rules are a new Policy.
 
-    The floor comes first. Inside a layer the first matching rule of the store decides; where none matches each entry
-    that comes with the identity votes by its own first match, and one deny counts. Then the layers vote: one deny
-    denies, otherwise one allow allows, otherwise it is denied. An IPv6 address that carries an IPv4 address is
-    permitted only if each of the two is.
+    A block outweighs everything; then comes the floor. Inside a layer the first matching rule of the store decides;
+    where none matches each entry that comes with the identity votes by its own first match, and one deny counts. Then
+    the layers vote: one deny denies, otherwise one allow allows, otherwise it is denied. An IPv6 address that carries
+    an IPv4 address is permitted only if each of the two is.
     """
 
-    def __init__(self, rule_sets: Mapping[Scope, RuleSet], floor: Floor) -> None:
+    def __init__(self, rule_sets: Mapping[Scope, RuleSet], floor: Floor, blocks: Blocks = NO_BLOCKS) -> None:
         """Build the index.
+
+        Args:
+            rule_sets: the rules of each layer.
+            floor: what no rule can allow.
+            blocks: those in force; whoever holds the policy replaces it when one of them ends.
 
         Raises:
             ValueError: a rule may not live in its layer (`check_scope`).
@@ -87,11 +94,24 @@ class Policy:
                 check_scope(rule, scope)
         self.rule_sets: Mapping[Scope, RuleSet] = MappingProxyType(dict(rule_sets))
         self.floor = floor
+        self.blocks = blocks
+        self._blocked = bool(blocks)
         self._index = Index(rule_sets)
         self._reach = Reach(rule_sets)
 
+    def with_blocks(self, blocks: Blocks) -> Self:
+        """The same floor and rules below other blocks; costs next to nothing."""
+        changed = copy.copy(self)
+        changed.blocks = blocks
+        changed._blocked = bool(blocks)  # noqa: SLF001 - its own
+        return changed
+
     def judge(self, request: AccessRequest) -> Verdict:
         """May these bytes flow?"""
+        if self._blocked:
+            block = self.blocks.deciding(request)
+            if block is not None:
+                return Refusal(request, Reason.BLOCKED, rule=str(block))
         address = request.address
         verdict = self._judge_at(request, address)
         if isinstance(address, IPv6Address) and isinstance(verdict, Permit):
@@ -120,6 +140,8 @@ class Policy:
 
         Asked before a name is resolved or an association opened, so that a client without any right costs no look-up.
         """
+        if self._blocked and self.blocks.of_identity(identity, client_address) is not None:
+            return False
         return self._reach.may_ever(identity, client_address, protocol) or any(
             layer.may_ever(client_address, protocol) for layer in directory_layers(identity)
         )

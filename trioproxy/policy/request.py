@@ -52,6 +52,7 @@ class Reason(enum.Enum):
     RULE = "rule"
     NO_RULE = "no rule allows it"
     FLOOR = "floor"
+    BLOCKED = "blocked"
 
 
 @attrs.frozen
@@ -79,7 +80,7 @@ class Refusal:
         request: exactly what was judged.
         reason: what made the verdict.
         scope: the layer whose rule decided; empty unless `reason` is RULE.
-        rule: the text of that rule, or for FLOOR which part of the floor it is; empty for NO_RULE.
+        rule: the text of that rule, for FLOOR which part of the floor it is, for BLOCKED the block; empty for NO_RULE.
         log: as in `Permit`.
     """
 

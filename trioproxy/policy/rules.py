@@ -22,6 +22,8 @@ __all__ = [
     "Rule",
     "check_scope",
     "host_ranges",
+    "host_text",
+    "ports_text",
 ]
 
 Ports: TypeAlias = Ranges
@@ -142,8 +144,8 @@ class Rule:
 
     def __str__(self) -> str:
         words = [] if self.allow else ["deny"]
-        source = f"{_host_text(self.source)}({_ports_text(self.source_ports)})"
-        destination = f"{_host_text(self.destination)}({_ports_text(self.destination_ports)})"
+        source = f"{host_text(self.source)}({ports_text(self.source_ports)})"
+        destination = f"{host_text(self.destination)}({ports_text(self.destination_ports)})"
         words.append(f"{self.protocol.value if self.protocol else 'any'}:{source}->{destination}")
         if self.user is not None:
             words.append(f"user={_quoted(self.user.owner)}")
@@ -193,13 +195,15 @@ def check_scope(rule: Rule, scope: Scope) -> None:
         raise ValueError(f"user= and group= are for the global layer, not for {scope}")
 
 
-def _host_text(host: Host) -> str:
+def host_text(host: Host) -> str:
+    """A host as a rule has it."""
     if isinstance(host, Area | Domain) or host.prefixlen < host.max_prefixlen:
         return str(host)
     return str(host.network_address)
 
 
-def _ports_text(ports: Ports) -> str:
+def ports_text(ports: Ports) -> str:
+    """Ports as a rule has them, without the brackets."""
     if ports == EVERY_PORT:
         return "*"
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ports)

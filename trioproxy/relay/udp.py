@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
-from trioproxy.accounting import Flow, Termination
+from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.engine import Channel, Engine
 from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
@@ -341,9 +341,11 @@ class Association:
         destination.rules = self._rules
         self._budget -= NEW_COST
         port = destination.sockaddr[1]
-        if isinstance(self._judge(destination.name, destination.address, port, self._client[1]), Permit):
+        verdict = self._judge(destination.name, destination.address, port, self._client[1])
+        if isinstance(verdict, Permit):
             return True
-        self._forget(destination, Termination.REVOKED)
+        destination.flow.verdict = verdict
+        self._forget(destination, ended_by(verdict))
         return False
 
     def _remember(

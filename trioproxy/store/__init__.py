@@ -1,8 +1,16 @@
-"""What administrators change while the server runs: local users, their groups, and the rules. In SQLite."""
+"""What administrators change while the server runs: local users, their groups, rules, limits and blocks. In SQLite."""
 
+from trioproxy.store.blocks import StoredBlocks
 from trioproxy.store.database import path_from_url
 from trioproxy.store.errors import EntryError, StoreError
-from trioproxy.store.policy_text import PolicyTextError, difference, parse_policy_untrusted, render_policy
+from trioproxy.store.limits import Limits, party_order
+from trioproxy.store.policy_text import (
+    PolicyContent,
+    PolicyTextError,
+    difference,
+    parse_policy_untrusted,
+    render_policy,
+)
 from trioproxy.store.rules import Rules, StoredRule, listing_order
 from trioproxy.store.snapshot import Snapshot, login_problems, read_rule_set
 from trioproxy.store.store import Store
@@ -10,17 +18,21 @@ from trioproxy.store.users import Users
 
 __all__ = [
     "EntryError",
+    "Limits",
+    "PolicyContent",
     "PolicyTextError",
     "Rules",
     "Snapshot",
     "Store",
     "StoreError",
+    "StoredBlocks",
     "StoredRule",
     "Users",
     "difference",
     "listing_order",
     "login_problems",
     "parse_policy_untrusted",
+    "party_order",
     "path_from_url",
     "read_rule_set",
     "render_policy",

@@ -1,34 +1,80 @@
-"""All rules as one text that people read, keep under version control, and import again.
+"""All rules and limits as one text that people read, keep under version control, and import again.
 
     # a comment
     [global]
+    limit rate=20Mbit
+    limit together rate=4Gbit
     deny tcp:*(*)->*(25) note="no mail"
 
     [user:alice]
     tcp:*(*)->*(*)
 
-One line is one rule; a line in brackets begins a layer. Comments are lines of their own and are not kept by an import;
-what must be kept belongs in `note=`.
+A line in brackets begins a layer. One line is one rule; before the rules stand the limits that each user of the layer
+has, and those that all of them share. Comments are lines of their own and are not kept by an import; what must be kept
+belongs in `note=`.
 """
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
 
 import attrs
 
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.limits import Limit, Party, check_limit
 from trioproxy.policy.rules import Rule, check_scope
 from trioproxy.policy.scope import Scope
 from trioproxy.store.rules import StoredRule, listing_order
 
-__all__ = ["PolicyProblem", "PolicyTextError", "difference", "parse_policy_untrusted", "render_policy"]
+__all__ = [
+    "PolicyContent",
+    "PolicyProblem",
+    "PolicyTextError",
+    "difference",
+    "parse_policy_untrusted",
+    "render_policy",
+]
 
 _BYTES_MAX: Final = 16 << 20  # 12,000 rules are about 1 MiB
 
-_HEADER: Final = "# The rules of trioproxy. `trioproxy policy import FILE` replaces all rules by those of a file.\n"
+_HEADER: Final = (
+    "# The rules and limits of trioproxy. `trioproxy policy import FILE` replaces all of them by those of a file.\n"
+)
 
-_CONTEXT_LINES: Final = 2  # unchanged rules shown around a difference
+_CONTEXT_LINES: Final = 2  # unchanged lines shown around a difference
+
+_LIMIT: Final = "limit"
+_TOGETHER: Final = "together "
+
+
+AnyRule_co = TypeVar("AnyRule_co", bound=Rule | StoredRule, covariant=True)
+
+
+@attrs.frozen
+class PolicyContent(Generic[AnyRule_co]):
+    """What the text says.
+
+    Attributes:
+        rules: of each layer, in their order.
+        limits: for whom there are any.
+    """
+
+    rules: Mapping[Scope, Sequence[AnyRule_co]] = MappingProxyType({})
+    limits: Mapping[Party, Limit] = MappingProxyType({})
+
+    @property
+    def scopes(self) -> list[Scope]:
+        """Every layer that is spoken of, in `listing_order`."""
+        return sorted(self.rules.keys() | {party.scope for party in self.limits}, key=listing_order)
+
+    def lines(self, scope: Scope) -> list[str]:
+        """The lines of one layer."""
+        limits = [(party, self.limits.get(party)) for party in (Party(scope), Party(scope, together=True))]
+        return [
+            *(f"{_LIMIT} {_TOGETHER if party.together else ''}{limit}" for party, limit in limits if limit is not None),
+            *(rule.text if isinstance(rule, StoredRule) else str(rule) for rule in self.rules.get(scope, ())),
+        ]
 
 
 @attrs.frozen
@@ -62,7 +108,7 @@ class PolicyTextError(ValueError):
         )
 
 
-def parse_policy_untrusted(text: str | bytes, tenants: Collection[str] | None = None) -> dict[Scope, tuple[Rule, ...]]:
+def parse_policy_untrusted(text: str | bytes, tenants: Collection[str] | None = None) -> PolicyContent[Rule]:
     """Read the whole text; nothing is taken from a text that is wrong anywhere.
 
     Args:
@@ -84,34 +130,27 @@ def parse_policy_untrusted(text: str | bytes, tenants: Collection[str] | None = 
             problems.append(PolicyProblem(number, indent + column, message, line.rstrip()))
     if problems:
         raise PolicyTextError(problems)
-    return {scope: tuple(rules) for scope, rules in reading.layers.items()}
+    return PolicyContent({scope: tuple(rules) for scope, rules in reading.layers.items()}, reading.limits)
 
 
-def render_policy(layers: Mapping[Scope, Sequence[Rule | StoredRule]]) -> str:
-    """The text of all layers that have rules; `parse_policy_untrusted` reads it back."""
+def render_policy(content: PolicyContent[Rule | StoredRule]) -> str:
+    """The text of all layers that have rules or limits; `parse_policy_untrusted` reads it back."""
+    layers = ((scope, content.lines(scope)) for scope in content.scopes)
     return _HEADER + "".join(
-        f"\n[{scope}]\n" + "".join(f"{text}\n" for text in _texts(layers[scope]))
-        for scope in sorted(layers, key=listing_order)
-        if layers[scope]
+        f"\n[{scope}]\n" + "".join(f"{line}\n" for line in lines) for scope, lines in layers if lines
     )
 
 
-def difference(
-    before: Mapping[Scope, Sequence[Rule | StoredRule]], after: Mapping[Scope, Sequence[Rule | StoredRule]]
-) -> Iterator[str]:
+def difference(before: PolicyContent[Rule | StoredRule], after: PolicyContent[Rule | StoredRule]) -> Iterator[str]:
     """Lines that show what an import would change, `-` for what goes and `+` for what comes; none if nothing would."""
-    for scope in sorted(before.keys() | after.keys(), key=listing_order):
-        old, new = _texts(before.get(scope, ())), _texts(after.get(scope, ()))
+    for scope in sorted({*before.scopes, *after.scopes}, key=listing_order):
+        old, new = before.lines(scope), after.lines(scope)
         if old == new:
             continue
         yield f"  [{scope}]"
         for line in list(difflib.unified_diff(old, new, lineterm="", n=_CONTEXT_LINES))[3:]:
             # The first three lines are two file names and the place of the first difference.
             yield "  ..." if line.startswith("@@") else f"{line[0]} {line[1:]}"
-
-
-def _texts(rules: Iterable[Rule | StoredRule]) -> list[str]:
-    return [rule.text if isinstance(rule, StoredRule) else str(rule) for rule in rules]
 
 
 def _decode(text: str | bytes) -> str:
@@ -132,16 +171,20 @@ class _Reading:
 
     tenants: Collection[str] | None
     layers: dict[Scope, list[Rule]] = attrs.field(factory=dict)
+    limits: dict[Party, Limit] = attrs.field(factory=dict)
     begun_at: dict[Scope, int] = attrs.field(factory=dict)
     headers: int = 0
-    scope: Scope | None = None  # of the rules that follow; None below a wrong header, whose rules are still read
+    scope: Scope | None = None  # of the lines that follow; None below a wrong header, whose lines are still read
 
     def take(self, number: int, content: str) -> None:
         """Read one line. Raises `ValueError` if it is wrong."""
         if not content or content.startswith("#"):
             return
+        word, _, rest = content.partition(" ")
         if content.startswith("["):
             self._take_header(number, content)
+        elif word == _LIMIT:
+            self._take_limit(rest.lstrip(" "))
         else:
             self._take_rule(content)
 
@@ -154,6 +197,18 @@ class _Reading:
         self.begun_at[scope] = number
         self.layers[scope] = []
         self.scope = scope
+
+    def _take_limit(self, content: str) -> None:
+        if not self.headers:
+            raise ValueError("a limit needs a layer above it, for example a line [global]")
+        limit = Limit.parse(content.removeprefix(_TOGETHER))
+        if self.scope is None:
+            return
+        party = Party(self.scope, together=content.startswith(_TOGETHER))
+        check_limit(party, limit)
+        if party in self.limits:
+            raise ValueError(f"there is a limit for {party} already: write all of it on one line")
+        self.limits[party] = limit
 
     def _take_rule(self, content: str) -> None:
         if not self.headers:

@@ -7,7 +7,9 @@ import attrs
 
 from auth.local import LocalUser
 from auth.passwords import DEFAULT_PASSWORDS
+from trioproxy.policy.blocks import Block
 from trioproxy.policy.grammar import parse_rule
+from trioproxy.policy.limits import Limit, Party
 from trioproxy.policy.rules import check_scope
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
@@ -20,17 +22,21 @@ _NOTHING: Final = "deny any:*(*)->*(*)"
 
 @attrs.frozen
 class Snapshot:
-    """Users and rules as they were at one moment.
+    """Users, rules, limits and blocks as they were at one moment.
 
     Attributes:
         revision: of the store; another number means that something has changed.
         users: by tenant and name.
         rules: of the layers that have any, each in its order.
+        limits: whose there are any.
+        blocks: by id; some may have ended.
     """
 
     revision: int
     users: Mapping[tuple[str, str], LocalUser]
     rules: Mapping[Scope, tuple[StoredRule, ...]]
+    limits: Mapping[Party, Limit] = attrs.field(factory=dict)
+    blocks: tuple[Block, ...] = ()
 
 
 def read_rule_set(scope: Scope, rules: Sequence[StoredRule]) -> tuple[RuleSet, str]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from trioproxy.store.blocks import StoredBlocks
 from trioproxy.store.database import BUSY_TIMEOUT_S, Database, path_from_url
 from trioproxy.store.errors import StoreError
+from trioproxy.store.limits import Limits
 from trioproxy.store.rules import Rules
 from trioproxy.store.snapshot import Snapshot
 from trioproxy.store.users import Users
@@ -16,7 +18,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """Users and rules in one SQLite file. Synchronous, and used from one thread at a time.
+    """Users, rules, limits and blocks in one SQLite file. Synchronous, and used from one thread at a time.
 
     Any number of processes may have the same file open; each change raises the revision in the same transaction.
 
@@ -24,6 +26,8 @@ class Store:
         path: the file.
         users: local users of all tenants.
         rules: rules of all layers.
+        limits: how fast, how much and how many, for whom.
+        blocks: what is cut off.
     """
 
     def __init__(self, database: Database) -> None:
@@ -31,6 +35,8 @@ class Store:
         self.path = database.path
         self.users = Users(database)
         self.rules = Rules(database)
+        self.limits = Limits(database)
+        self.blocks = StoredBlocks(database)
 
     @classmethod
     def open(cls, location: str | Path, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
@@ -86,6 +92,8 @@ class Store:
                 revision=self.revision(),
                 users={(user.tenant, user.name): user for user in self.users.all()},
                 rules=self.rules.all(),
+                limits=self.limits.all(),
+                blocks=self.blocks.all(),
             )
 
 

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import attrs
@@ -10,7 +9,8 @@ import attrs
 from auth.local import LocalUser
 from trioproxy.policy.scope import Scope, ScopeKind
 from trioproxy.store.database import Database
-from trioproxy.store.errors import EntryError, StoreError
+from trioproxy.store.errors import EntryError
+from trioproxy.store.moments import end_of, text_of
 
 __all__ = ["Users"]
 
@@ -122,7 +122,9 @@ class Users:
             )
 
     def remove(self, tenant: str, name: str) -> int:
-        """Remove a user and the rules of the user's own layer; a later user of that name starts with none.
+        """Remove a user with the rules and limits of the user's own; a later user of that name starts with none.
+
+        Blocks stay: whoever gets the name is kept out as long as the one who had it.
 
         Returns:
             How many rules were removed.
@@ -134,9 +136,9 @@ class Users:
         with self._database.writing():
             if not self._database.run("DELETE FROM local_user WHERE tenant = ? AND name = ?", (tenant, name)):
                 raise _no_such_user(tenant, name)
-            return self._database.run(
-                "DELETE FROM rule WHERE kind = ? AND tenant = ? AND name = ?", (ScopeKind.USER.value, tenant, name)
-            )
+            key = (ScopeKind.USER.value, tenant, name)
+            self._database.run("DELETE FROM limits WHERE kind = ? AND tenant = ? AND name = ?", key)
+            return self._database.run("DELETE FROM rule WHERE kind = ? AND tenant = ? AND name = ?", key)
 
     def _read_all(self, tenant: str | None) -> list[LocalUser]:
         which, parameters = ("WHERE tenant = ?", (tenant,)) if tenant is not None else ("", ())
@@ -171,8 +173,8 @@ class Users:
                 *key,
                 user.password_hash or "",
                 int(user.disabled),
-                _text_of(user.valid_from),
-                _text_of(user.valid_until),
+                text_of(user.valid_from),
+                text_of(user.valid_until),
                 None if user.sources is None else " ".join(user.sources),
                 user.epoch,
             ),
@@ -200,26 +202,11 @@ def _user_of(row: tuple[Any, ...], groups: Iterable[str]) -> LocalUser:
         password_hash=password_hash,
         groups=frozenset(groups),
         disabled=bool(disabled),
-        valid_from=_time_of(valid_from),
-        valid_until=_time_of(valid_until),
+        valid_from=end_of(valid_from),
+        valid_until=end_of(valid_until),
         sources=None if sources is None else tuple(sources.split()),
         epoch=epoch,
     )
-
-
-def _text_of(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
-
-
-def _time_of(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise StoreError(f"the store holds {text!r} where a time belongs") from error
-    # A time without a zone was not written by us; ours are in UTC.
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _new_epoch() -> str:
