@@ -246,8 +246,8 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
     """A migration is all or nothing, the schema version included."""
     with Store.open(path, create=True) as store:
         store.users.add([alice()])
-    scripts = [*database._migrations(), "CREATE TABLE extra (x TEXT);\nCREATE TABLE extra (x TEXT);\n"]
-    monkeypatch.setattr(database, "_migrations", lambda: scripts)
+    scripts = [*database._migrations(database.RULES), "CREATE TABLE extra (x TEXT);\nCREATE TABLE extra (x TEXT);\n"]
+    monkeypatch.setattr(database, "_migrations", lambda _schema: scripts)
     assert problem_of(path) == "table extra already exists"
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("PRAGMA user_version").fetchone() == (1,)
@@ -258,8 +258,8 @@ def test_a_migration_keeps_what_is_there(path: Path, monkeypatch: pytest.MonkeyP
     """A newer version brings an older store up to date when it opens it."""
     with Store.open(path, create=True) as store:
         store.users.add([alice()])
-    scripts = [*database._migrations(), "-- more; much more\nCREATE TABLE extra (\n    x TEXT\n);\n"]
-    monkeypatch.setattr(database, "_migrations", lambda: scripts)
+    scripts = [*database._migrations(database.RULES), "-- more; much more\nCREATE TABLE extra (\n    x TEXT\n);\n"]
+    monkeypatch.setattr(database, "_migrations", lambda _schema: scripts)
     with Store.open(path, create=False) as store:
         assert store.users.find("main", "alice") is not None
         assert store._database.rows("SELECT * FROM extra") == []

@@ -2,5 +2,6 @@
 
 from trioproxy.accounting.record import Flow, FlowRecord, Termination, escaped
 from trioproxy.accounting.sinks import LineSink, NullSink
+from trioproxy.accounting.usage import NullUsage, QuotaKey, Usage
 
-__all__ = ["Flow", "FlowRecord", "LineSink", "NullSink", "Termination", "escaped"]
+__all__ = ["Flow", "FlowRecord", "LineSink", "NullSink", "NullUsage", "QuotaKey", "Termination", "Usage", "escaped"]
