@@ -52,7 +52,7 @@ class UsageWriter:
         self.path = path
         self.retention_days = retention_days
         self.counters: Counter[str] = Counter()
-        self._sums = sums or UsageSums()
+        self._sums = UsageSums() if sums is None else sums
         self._quotas: dict[QuotaKey, int] = {}
         self._quotas_max = quotas_max
         self._quotas_lock = threading.Lock()
