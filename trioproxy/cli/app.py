@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "user": ("trioproxy.cli.user:app", "Local users: who may log in, until when, from where, and in which groups."),
     "rule": ("trioproxy.cli.rule:app", "Rules: what may be reached, and why something cannot be."),
     "policy": ("trioproxy.cli.policy:app", "All rules as one text file."),
+    "usage": ("trioproxy.cli.usage:app", "Who has moved how much: by user, group, target, application or day."),
     "auth": ("trioproxy.cli.auth:app", "Where logins are checked: try one, step by step."),
 }
 
