@@ -167,9 +167,10 @@ def test_case_113_locked(path: Path, writer: UsageWriter, log: Records) -> None:
             writer.add(record(), STAFF)
             writer.add_quota_deltas([(quota(), 2)])
         settle(lambda: writer.counters["usage_write_failed"] >= 3)
+        writer.add(record(), STAFF)  # behind those that could not be written
         holder.execute("ROLLBACK")
     settle(lambda: len(log.lines) == 2)
-    assert (flows(path), writer.quotas_used(NOON)) == (51, {quota(): 100})
+    assert (flows(path), writer.quotas_used(NOON)) == (52, {quota(): 100})
     assert b"usage cannot be written and waits in memory" in log.lines[0]
     assert b"locked by another program" in log.lines[0]
     assert b"usage is written again" in log.lines[1]

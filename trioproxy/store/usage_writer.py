@@ -143,11 +143,9 @@ class UsageWriter:
         self._let_go()
 
     def _write(self) -> None:
-        if not self._waiting:
-            self._waiting = list(self._sums.take())
-        while self._waiting:
-            self._opened().add(self._waiting[:BATCH_MAX])
-            del self._waiting[:BATCH_MAX]
+        self._write_waiting()  # what an earlier round could not write; only then is there room for more
+        self._waiting = list(self._sums.take())
+        self._write_waiting()
         with self._quotas_lock:
             quotas, self._quotas = self._quotas, {}
         try:
@@ -156,6 +154,11 @@ class UsageWriter:
         except StoreError:
             self.add_quota_deltas(quotas.items())
             raise
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            self._opened().add(self._waiting[:BATCH_MAX])
+            del self._waiting[:BATCH_MAX]
 
     def _remove_old(self) -> None:
         """One portion; more of it in a second."""
