@@ -56,6 +56,7 @@ def tables() -> Mapping[str, type]:
         "[policy]": model.PolicySettings,
         "[limits]": model.Limits,
         "[log]": model.Log,
+        "[usage]": model.UsageSettings,
     }
 
 

@@ -32,7 +32,8 @@ def test_the_wheel_ships_what_is_not_python() -> None:
     """Migrations and the markers of typed packages are needed at run time and are no modules."""
     shipped = {str(path) for path in metadata.files("trioproxy") or ()}
     assert {"trioproxy/py.typed", "auth/py.typed"} <= shipped
-    assert any(path.startswith("trioproxy/store/migrations/") and path.endswith(".sql") for path in shipped)
+    for folder in ("migrations", "usage_migrations"):
+        assert any(path.startswith(f"trioproxy/store/{folder}/") and path.endswith(".sql") for path in shipped)
 
 
 @of_the_wheel

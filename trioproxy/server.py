@@ -19,7 +19,7 @@ import trio
 
 from auth.local import LocalUser
 from auth.throttle import Throttle
-from trioproxy.accounting import Termination
+from trioproxy.accounting import NullUsage, Termination
 from trioproxy.accounting.sinks import Sink
 from trioproxy.admin.client import socket_path
 from trioproxy.admin.server import ControlServer
@@ -40,6 +40,7 @@ from trioproxy.rulebook import Rulebook
 from trioproxy.services import Services
 from trioproxy.session import Session
 from trioproxy.store import Store
+from trioproxy.store.usage_writer import UsageWriter
 
 __all__ = ["Server", "StartError"]
 
@@ -61,15 +62,17 @@ class Server:
         config_path: what SIGHUP reads again; None: there is nothing to read.
         store: users and rules; closed at the end.
         records: one line for each finished flow; stays the caller's.
+        usage: sums of finished flows; stays the caller's. None: nobody wants them.
         lookup: asks for the addresses of a name.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server is made of
         self,
         config: Config,
         store: Store,
         records: Sink,
         *,
+        usage: UsageWriter | None = None,
         config_path: Path | None = None,
         lookup: Lookup = system_lookup,
     ) -> None:
@@ -79,6 +82,7 @@ class Server:
         self._store = store
         self._store_thread = trio.CapacityLimiter(1)  # a connection belongs to one thread at a time
         self._records = records
+        self._usage = usage
         self._lookup = lookup
         self._listeners: list[OpenListener] = []
         self._sessions: dict[int, Session] = {}
@@ -106,6 +110,9 @@ class Server:
         """Everything that is counted, and what penalties and records hold now."""
         counters = self.counters + self.services.authenticator.throttle.counters
         counters["records_dropped"] = self._records.dropped
+        if self._usage is not None:
+            counters["usage_merged"] = self._usage.merged
+            counters += self._usage.counters
         return dict(counters)
 
     @property
@@ -175,6 +182,7 @@ class Server:
             resolver=Resolver(background, limits, self.counters, lookup=self._lookup),
             rulebook=self.rulebook,
             records=self._records,
+            usage=self._usage or NullUsage(),
             counters=self.counters,
             descriptors_max=descriptors_max() - limits.descriptors_reserve,
             handshakes=occupancy("unauthenticated", each_max=limits.unauthenticated_per_source_max),
@@ -391,6 +399,8 @@ class Server:
             listener.settings = settings[listener.address]
         self._listeners = listeners
         old_authenticator, self.config = self.services.authenticator, config
+        if self._usage is not None:
+            self._usage.retention_days = config.usage.retention_days
         reserve = descriptors_max() - config.limits.descriptors_reserve
         self.services.apply(config, authenticator, config.realms(), reserve)
         for listener in opened:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from trioproxy.accounting import Usage
 from trioproxy.accounting.sinks import Sink
 from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits
@@ -25,6 +26,7 @@ class Services:
         limits: of the configuration in force.
         engine: on which sessions run.
         relays: for TCP.
+        usage: who moved how much, for the store.
         realms: which tenant a realm of a login name selects.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
@@ -37,6 +39,7 @@ class Services:
     resolver: Resolver
     rulebook: Rulebook
     records: Sink
+    usage: Usage
     counters: Counter[str]
     descriptors_max: int
     handshakes: Occupancy

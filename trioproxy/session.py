@@ -425,6 +425,7 @@ class Session:
             return
         record = flow.end(termination)
         self._services.records.write(record.to_json())
+        self._services.usage.add(record, flow.identity.groups if flow.identity else frozenset())
         if log:
             get_log().info(
                 "flow",

@@ -14,6 +14,7 @@ from trioproxy.cli import app as cli_app
 COMMANDS = [
     ["serve"],
     ["check"],
+    ["usage"],
     ["user"],
     *(
         ["user", name]
@@ -54,7 +55,7 @@ def test_each_command_takes_the_place(cli: Command, command: list[str]) -> None:
 def test_the_first_help_says_what_each_command_is_for(cli: Command) -> None:
     """A newcomer sees at once where to go on."""
     text = cli("--help").out
-    for name in ("serve", "check", "user", "rule", "policy", "session", "auth"):
+    for name in ("serve", "check", "user", "rule", "limit", "policy", "block", "session", "usage", "auth"):
         assert any(f" {name} " in line and len(line.split()) > 4 for line in text.splitlines()), name
 
 

@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.cli.conftest import Command
+from tests.store.usage_samples import NOON, flow
+from trioproxy.store import UsageStore, usage_path
 
 CONFIG = """
 [[listener]]
@@ -46,7 +48,10 @@ def test_what_is_in_the_store(cli: Command, data_dir: Path) -> None:
     cli("rule", "add", "user:alice", "tcp:*(*)->*(*)")
     result = cli("check")
     assert result.err == ""
-    assert result.lines[-1] == f"  store {data_dir}/trioproxy.db: 1 local user, 1 rule in 1 layer"
+    assert result.lines[-2:] == [
+        f"  store {data_dir}/trioproxy.db: 1 local user, 1 rule in 1 layer",
+        f"  usage {data_dir}/trioproxy-usage.db: not there yet, the first flow makes it; kept for 90 days",
+    ]
     with closing(sqlite3.connect(data_dir / "trioproxy.db")) as hand, hand:
         hand.execute("UPDATE local_user SET password_hash = '!'")
         hand.execute("UPDATE rule SET content = 'nonsense'")
@@ -54,6 +59,25 @@ def test_what_is_in_the_store(cli: Command, data_dir: Path) -> None:
     assert result.code == 0
     assert result.err.splitlines()[0] == "note: user alice: the password is locked"
     assert result.err.splitlines()[1].startswith("note: rule 1 of user:alice cannot be read")
+
+
+def test_what_is_in_the_usage_store(cli: Command, tmp_path: Path, data_dir: Path) -> None:
+    """Since when usage is known, for how long it is kept, and that a file is none of ours."""
+    cli("user", "add", "alice", "--generate")
+    path = usage_path(data_dir / "trioproxy.db")
+    with UsageStore.open(path, create=True) as usage:
+        assert cli("check").lines[-1] == f"  usage {path}: empty; kept for 90 days"
+        usage.add([flow(at=NOON)])
+    (tmp_path / "trioproxy.toml").write_text("[usage]\nretention_days = 0\n", encoding="utf-8")
+    since = NOON.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    assert cli("check").lines[-1] == f"  usage {path}: since {since}; nothing is kept"
+    path.unlink()
+    path.write_bytes(b"a letter\n" * 100)
+    result = cli("check")
+    assert (result.code, result.err) == (
+        1,
+        f"trioproxy: {path}: not a trioproxy store (no SQLite database at all)\n",
+    )
 
 
 def test_a_store_by_url(cli: Command, tmp_path: Path) -> None:

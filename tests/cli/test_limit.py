@@ -114,6 +114,6 @@ def test_limits_are_explained(limited: Command) -> None:
 
 def test_check_counts_and_names_foreign_tenants(limited: Command) -> None:
     """What is in the store shows, also what would wait for a tenant that is not configured."""
-    assert limited("check").lines[-1].endswith("1 local user, 0 rules in 0 layers, 4 limits")
+    assert limited("check").lines[-2].endswith("1 local user, 0 rules in 0 layers, 4 limits")
     limited("block", "add", "everything", "--reason", "attack")
-    assert limited("check").lines[-1].endswith("4 limits, 1 block")
+    assert limited("check").lines[-2].endswith("4 limits, 1 block")

@@ -247,8 +247,8 @@ def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.
     """A migration is all or nothing, the schema version included."""
     with Store.open(path, create=True) as store:
         store.users.add([alice()])
-    scripts = [*database._migrations(), "CREATE TABLE extra (x TEXT);\nCREATE TABLE extra (x TEXT);\n"]
-    monkeypatch.setattr(database, "_migrations", lambda: scripts)
+    scripts = [*database._migrations(database.RULES), "CREATE TABLE extra (x TEXT);\nCREATE TABLE extra (x TEXT);\n"]
+    monkeypatch.setattr(database, "_migrations", lambda _schema: scripts)
     assert problem_of(path) == "table extra already exists"
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("PRAGMA user_version").fetchone() == (len(scripts) - 1,)
@@ -259,8 +259,8 @@ def test_a_migration_keeps_what_is_there(path: Path, monkeypatch: pytest.MonkeyP
     """A newer version brings an older store up to date when it opens it."""
     with Store.open(path, create=True) as store:
         store.users.add([alice()])
-    scripts = [*database._migrations(), "-- more; much more\nCREATE TABLE extra (\n    x TEXT\n);\n"]
-    monkeypatch.setattr(database, "_migrations", lambda: scripts)
+    scripts = [*database._migrations(database.RULES), "-- more; much more\nCREATE TABLE extra (\n    x TEXT\n);\n"]
+    monkeypatch.setattr(database, "_migrations", lambda _schema: scripts)
     with Store.open(path, create=False) as store:
         assert store.users.find("main", "alice") is not None
         assert store._database.rows("SELECT * FROM extra") == []
@@ -269,9 +269,9 @@ def test_a_migration_keeps_what_is_there(path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_store_of_the_first_version(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was made before there were blocks and limits has none, and takes them."""
-    scripts = database._migrations()
+    scripts = database._migrations(database.RULES)
     with monkeypatch.context() as earlier:
-        earlier.setattr(database, "_migrations", lambda: scripts[:1])
+        earlier.setattr(database, "_migrations", lambda _schema: scripts[:1])
         database.Database.open(path, create=True).close()
     with Store.open(path, create=False) as store:
         before = store.snapshot()

@@ -2,5 +2,17 @@
 
 from trioproxy.accounting.record import Flow, FlowRecord, Termination, ended_by, escaped
 from trioproxy.accounting.sinks import LineSink, NullSink
+from trioproxy.accounting.usage import NullUsage, QuotaKey, Usage
 
-__all__ = ["Flow", "FlowRecord", "LineSink", "NullSink", "Termination", "ended_by", "escaped"]
+__all__ = [
+    "Flow",
+    "FlowRecord",
+    "LineSink",
+    "NullSink",
+    "NullUsage",
+    "QuotaKey",
+    "Termination",
+    "Usage",
+    "ended_by",
+    "escaped",
+]

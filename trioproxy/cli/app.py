@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "policy": ("trioproxy.cli.policy:app", "All rules and limits as one text file."),
     "block": ("trioproxy.cli.block:app", "Blocks: cut off a user, a source, a target or everything, at once."),
     "session": ("trioproxy.cli.session:app", "Running sessions: list them, and end them."),
+    "usage": ("trioproxy.cli.usage:app", "Who has moved how much: by user, group, target, application or day."),
     "auth": ("trioproxy.cli.auth:app", "Where logins are checked: try one, step by step."),
 }
 

@@ -1,13 +1,17 @@
 """`trioproxy check`: would the server start with this configuration, and as what?"""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 from cyclopts import App
 
+from trioproxy.accounting.usage import QUARTER_S
 from trioproxy.cli.output import count, say, warn
+from trioproxy.cli.periods import show_moment_in
 from trioproxy.cli.place import HERE, Place
 from trioproxy.config import Config, Listener
-from trioproxy.store import Store, login_problems, read_rule_set
+from trioproxy.store import Store, UsageStore, login_problems, read_rule_set, usage_path
 
 __all__ = ["app"]
 
@@ -37,6 +41,7 @@ def check(*, place: Place = HERE) -> None:
         say(f"  store {path}: {_contents(store)}")
         for problem in _store_problems(store, config):
             warn(problem)
+    say(f"  usage {usage_path(path)}: {_usage(usage_path(path))}; {_retention(config)}")
 
 
 def _describe(listener: Listener) -> str:
@@ -56,6 +61,21 @@ def _contents(store: Store) -> str:
             *(count(number, thing) for number, thing in more if number),
         ]
     )
+
+
+def _usage(path: Path) -> str:
+    if not path.exists():
+        return "not there yet, the first flow makes it"
+    with UsageStore.open(path, create=False) as usage:
+        oldest = usage.oldest_quarter()
+    if oldest is None:
+        return "empty"
+    return f"since {show_moment_in(None, datetime.fromtimestamp(oldest * QUARTER_S, UTC))}"
+
+
+def _retention(config: Config) -> str:
+    days = config.usage.retention_days
+    return f"kept for {count(days, 'day')}" if days else "nothing is kept"
 
 
 def _store_problems(store: Store, config: Config) -> Iterator[str]:

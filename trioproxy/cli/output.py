@@ -16,11 +16,9 @@ __all__ = [
     "complain",
     "count",
     "printable",
-    "rate_shown",
     "say",
     "show_json",
     "show_table",
-    "size_shown",
     "usage",
     "warn",
 ]
@@ -59,25 +57,6 @@ def printable(text: str) -> str:
 def count(number: int, thing: str) -> str:
     """`1 rule`, `2 rules`."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def size_shown(octets: float) -> str:
-    """`1.5 GB`: three digits and a decimal unit."""
-    return f"{_with_prefix(octets)}B"
-
-
-def rate_shown(octets_per_s: float) -> str:
-    """`20 Mbit/s`, of bytes a second; `-` for nothing."""
-    return f"{_with_prefix(octets_per_s * 8)}bit/s" if octets_per_s else "-"
-
-
-def _with_prefix(number: float) -> str:
-    prefixes = iter(("", "k", "M", "G", "T"))
-    prefix = next(prefixes)
-    while number >= 999.5:  # noqa: PLR2004 - what would be shown as four digits
-        number /= 1000
-        prefix = next(prefixes, "P")
-    return f"{number:.3g} {prefix}"
 
 
 def say(*lines: str, tone: Tone | None = None) -> None:

@@ -18,7 +18,8 @@ from trioproxy.limits import raise_descriptor_limit
 from trioproxy.log import configure_log, get_log
 from trioproxy.resolve import forget_search_domains
 from trioproxy.server import Server, StartError
-from trioproxy.store import Store, StoreError, login_problems
+from trioproxy.store import Store, StoreError, login_problems, usage_path
+from trioproxy.store.usage_writer import UsageWriter
 
 __all__ = ["run_server"]
 
@@ -54,7 +55,8 @@ def _run(config: Config, config_path: Path | None, data_dir: Path) -> None:
         raise StartError(str(exc)) from exc
     except OSError as exc:
         raise StartError(f"{exc.filename}: {exc.strerror}") from exc
-    server = Server(config, store, records, config_path=config_path)
+    usage = UsageWriter(usage_path(store.path), config.usage.retention_days)
+    server = Server(config, store, records, usage=usage, config_path=config_path)
     try:
         trio.run(_serve, server, config, config_path is None)
     except BaseExceptionGroup as group:
@@ -64,6 +66,7 @@ def _run(config: Config, config_path: Path | None, data_dir: Path) -> None:
             raise
         raise StartError(str(start_error.exceptions[0])) from group
     finally:
+        usage.close()
         records.close()
 
 

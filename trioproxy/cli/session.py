@@ -7,7 +7,8 @@ from cyclopts import App, Parameter
 
 from trioproxy.accounting.live import Wanted
 from trioproxy.admin.client import ControlError, ask_server, socket_path
-from trioproxy.cli.output import Failure, count, rate_shown, say, show_json, show_table, size_shown, usage
+from trioproxy.cli.amounts import show_rate, show_size
+from trioproxy.cli.output import Failure, count, say, show_json, show_table, usage
 from trioproxy.cli.place import HERE, Place, check_tenant, parse_user
 from trioproxy.config import Config
 from trioproxy.policy.scope import DEFAULT_TENANT
@@ -134,10 +135,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["command"] or "-",
         _target(row),
         _age(row["age_s"]),
-        size_shown(row["bytes_to_client"]),
-        size_shown(row["bytes_to_target"]),
-        rate_shown(row["rate_to_client"]),
-        rate_shown(row["rate_to_target"]),
+        show_size(row["bytes_to_client"]),
+        show_size(row["bytes_to_target"]),
+        show_rate(row["rate_to_client"]),
+        show_rate(row["rate_to_target"]),
         f"{row['scope']} {row['rule']}" if row["rule"] else "-",
     ]
 

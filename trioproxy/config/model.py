@@ -31,6 +31,7 @@ __all__ = [
     "SocketAddress",
     "StoreSettings",
     "Tenant",
+    "UsageSettings",
 ]
 
 
@@ -292,6 +293,19 @@ class Log:
     records: str | None = None
 
 
+@attrs.frozen
+class UsageSettings:
+    """What `trioproxy usage` adds up: sums of finished flows, in `trioproxy-usage.db` beside the store.
+
+    Attributes:
+        retention_days: how many days they are kept; 0: nothing is written, and what was written before is removed.
+    """
+
+    retention_days: Annotated[int, Between(0, 3_660)] = (
+        90  # a question about last month's bill comes within the next two; longer is for who must keep it
+    )
+
+
 def _default_listeners() -> tuple[Listener, ...]:
     return (
         Listener(SocketAddress(IPv4Address("127.0.0.1"), 1080)),
@@ -309,6 +323,7 @@ class Config:
     policy: PolicySettings = attrs.field(factory=PolicySettings)
     limits: Limits = attrs.field(factory=Limits)
     log: Log = attrs.field(factory=Log)
+    usage: UsageSettings = attrs.field(factory=UsageSettings)
 
     def tenants(self) -> dict[str, Tenant]:
         """All tenants by name, the tenant main among them."""

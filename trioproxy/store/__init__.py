@@ -1,4 +1,4 @@
-"""What administrators change while the server runs: local users, their groups, rules, limits and blocks. In SQLite."""
+"""What administrators change while the server runs: users, groups, rules, limits, blocks; and usage. In SQLite."""
 
 from trioproxy.store.blocks import StoredBlocks
 from trioproxy.store.database import path_from_url
@@ -14,9 +14,12 @@ from trioproxy.store.policy_text import (
 from trioproxy.store.rules import Rules, StoredRule, listing_order
 from trioproxy.store.snapshot import Snapshot, login_problems, read_rule_set
 from trioproxy.store.store import Store
+from trioproxy.store.usage import UsageStore, usage_path
+from trioproxy.store.usage_report import By, UsageLine, UsageReport, UsageWish, report_usage
 from trioproxy.store.users import Users
 
 __all__ = [
+    "By",
     "EntryError",
     "Limits",
     "PolicyContent",
@@ -27,6 +30,10 @@ __all__ = [
     "StoreError",
     "StoredBlocks",
     "StoredRule",
+    "UsageLine",
+    "UsageReport",
+    "UsageStore",
+    "UsageWish",
     "Users",
     "difference",
     "listing_order",
@@ -36,4 +43,6 @@ __all__ = [
     "path_from_url",
     "read_rule_set",
     "render_policy",
+    "report_usage",
+    "usage_path",
 ]

@@ -11,15 +11,44 @@ from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+import attrs
+
 from trioproxy.store.errors import StoreError
 
-__all__ = ["BUSY_TIMEOUT_S", "Database", "path_from_url"]
+__all__ = ["BUSY_TIMEOUT_S", "RULES", "Database", "Schema", "path_from_url"]
 
 BUSY_TIMEOUT_S: Final = 5.0  # writers hold the lock for milliseconds; whoever holds it longer is a backup or stuck
 
 _RETRY_S: Final = 0.02
 
-_APPLICATION_ID: Final = 0x5452494F  # "TRIO", in the header of the file: nobody else's database gets our tables
+
+@attrs.frozen
+class Schema:
+    """What a database is for.
+
+    Attributes:
+        application_id: in the header of the file: nobody else's database gets our tables.
+        folder: the numbered scripts, below this package.
+        title: what messages call it.
+        maker: what makes one where there is none.
+        small: read through whenever it is opened, to find damage before it does harm. A large one would take minutes.
+        revised: has a table `counter` whose `revision` every change raises.
+    """
+
+    application_id: int
+    folder: str
+    title: str
+    maker: str
+    small: bool = True
+    revised: bool = True
+
+
+RULES: Final = Schema(
+    application_id=0x5452494F,  # "TRIO"
+    folder="migrations",
+    title="store",
+    maker="`trioproxy serve` or `trioproxy user add` makes one",
+)
 
 _PROBLEMS: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: "locked by another program; try again, or find out who holds it with `fuser`",
@@ -55,20 +84,24 @@ class Database:
         path: the file.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, busy_timeout_s: float) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, busy_timeout_s: float, schema: Schema = RULES
+    ) -> None:
         self.path = path
+        self._schema = schema
         self._connection = connection
         self._busy_timeout_s = busy_timeout_s
         self._inode = path.stat().st_ino
 
     @classmethod
-    def open(cls, path: Path, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Self:
+    def open(cls, path: Path, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, schema: Schema = RULES) -> Self:
         """Open the file, and bring it up to date.
 
         Args:
             path: the file.
             create: make it (and its folder) if it is not there.
             busy_timeout_s: how long to wait for another program's lock.
+            schema: what it is for.
 
         Raises:
             StoreError: it cannot be used. A file that is not ours, or newer, is left as it is.
@@ -76,7 +109,7 @@ class Database:
         if create:
             _make_private_file(path)
         else:
-            _find(path)
+            _find(path, schema)
         with _translated(path):
             # mode=rw: the file was made above with our permissions, or it must be there.
             connection = sqlite3.connect(
@@ -87,7 +120,7 @@ class Database:
                 check_same_thread=False,  # the server calls from worker threads, one at a time
             )
         try:
-            database = cls(path, connection, busy_timeout_s)
+            database = cls(path, connection, busy_timeout_s, schema)
             database._prepare()
         except BaseException:
             connection.close()
@@ -139,7 +172,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """All changes inside happen together or not at all, and the revision counts them as one.
+        """All changes inside happen together or not at all, and the revision, if there is one, counts them as one.
 
         Raises:
             StoreError: the store cannot be written; nothing was changed.
@@ -151,7 +184,7 @@ class Database:
         try:
             changes = self._connection.total_changes
             yield
-            if self._connection.total_changes != changes:
+            if self._schema.revised and self._connection.total_changes != changes:
                 self.next_value("revision")
             self.run("COMMIT")
         except BaseException:
@@ -169,14 +202,22 @@ class Database:
         Raises:
             StoreError: it cannot be read, or the file that was opened is not there any more.
         """
+        self.check_in_place()
+        [(value,)] = self.rows("SELECT value FROM counter WHERE name = 'revision'")
+        return int(value)
+
+    def check_in_place(self) -> None:
+        """See that the file that was opened is still the one at its path: writing to a removed one raises nothing.
+
+        Raises:
+            StoreError: it was removed or replaced.
+        """
         try:
             inode = self.path.stat().st_ino
         except OSError as error:
-            raise StoreError(f"{self.path}: the store has gone: {error.strerror}") from error
+            raise StoreError(f"{self.path}: the {self._schema.title} has gone: {error.strerror}") from error
         if inode != self._inode:
             raise StoreError(f"{self.path}: the file was replaced while it was open; open it again")
-        [(value,)] = self.rows("SELECT value FROM counter WHERE name = 'revision'")
-        return int(value)
 
     def _roll_back(self) -> None:
         # After some errors (disk full, say) SQLite has rolled back by itself.
@@ -185,7 +226,7 @@ class Database:
 
     def _prepare(self) -> None:
         # Nothing is written before it is known to be ours.
-        newest = len(_migrations())
+        newest = len(_migrations(self._schema))
         if self._version() > newest:
             raise StoreError(
                 f"{self.path}: written by a newer trioproxy (schema {self._version()}, this one knows {newest});"
@@ -194,7 +235,7 @@ class Database:
         self._use_write_ahead_log()
         self.run("PRAGMA synchronous = NORMAL")  # with WAL: a power cut loses the last moments, never the file
         self.run("PRAGMA foreign_keys = ON")
-        if self.rows("PRAGMA quick_check(1)") != [("ok",)]:
+        if self._schema.small and self.rows("PRAGMA quick_check(1)") != [("ok",)]:
             raise StoreError(f"{self.path}: {_PROBLEMS[sqlite3.SQLITE_CORRUPT]}")
         if self._version() < newest:
             self._migrate()
@@ -219,31 +260,31 @@ class Database:
             [(version,)] = self.rows("PRAGMA user_version")
             [(application,)] = self.rows("PRAGMA application_id")
             [(tables,)] = self.rows("SELECT count(*) FROM sqlite_master")
-        if application != _APPLICATION_ID and (tables or version or application):
-            raise StoreError(f"{self.path}: not a trioproxy store, but the database of another program")
+        if application != self._schema.application_id and (tables or version or application):
+            raise StoreError(f"{self.path}: not a trioproxy {self._schema.title}, but the database of another program")
         return int(version)
 
     def _migrate(self) -> None:
         self.run("BEGIN IMMEDIATE")
         try:
             # Asked again now that nobody else can migrate: two commands may have been started at once.
-            for number, script in enumerate(_migrations()[self._version() :], start=self._version() + 1):
+            for number, script in enumerate(_migrations(self._schema)[self._version() :], start=self._version() + 1):
                 for statement in _statements(script):
                     self.run(statement)
                 self.run(f"PRAGMA user_version = {number}")
-            self.run(f"PRAGMA application_id = {_APPLICATION_ID}")
+            self.run(f"PRAGMA application_id = {self._schema.application_id}")
             self.run("COMMIT")
         except BaseException:
             self._roll_back()
             raise
 
 
-def _find(path: Path) -> None:
+def _find(path: Path, schema: Schema) -> None:
     """See that there is a file."""
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is no store; `trioproxy serve` or `trioproxy user add` makes one") from error
+        raise StoreError(f"{path}: there is no {schema.title}; {schema.maker}") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
 
@@ -259,9 +300,9 @@ def _make_private_file(path: Path) -> None:
             raise StoreError(f"{path}: cannot be made: {error.strerror}{what}") from error
 
 
-def _migrations() -> list[str]:
+def _migrations(schema: Schema) -> list[str]:
     """The scripts in their order; the first is number 1."""
-    folder = resources.files("trioproxy.store") / "migrations"
+    folder = resources.files("trioproxy.store") / schema.folder
     scripts = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda entry: entry.name)
     return [script.read_text(encoding="utf-8") for script in scripts]
 
