@@ -1,5 +1,6 @@
 """What one TCP flow is: properties that hold for all of them."""
 
+import gc
 import random
 
 import pytest
@@ -139,6 +140,18 @@ def test_memory_is_bounded(octet: bytes) -> None:
     assert sniffer.finding is not None
     assert not sniffer._from_server
     assert sniffer._reader is None
+
+
+@pytest.mark.parametrize("name", CONVERSATIONS)
+def test_nothing_is_left_behind(name: str) -> None:
+    """A sniffer is gone with its last reference: thousands of flows must not wait for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        sniffed(*CONVERSATIONS[name], times_out=True)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_no_octet() -> None:

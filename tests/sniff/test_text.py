@@ -48,7 +48,16 @@ def test_preface(end: int) -> None:
 
 @pytest.mark.parametrize(
     "octets",
-    [b"GET \0", b"A\x80\x7f", b"POST / HTTP/1.1\x01", b"hello\r\n", b"RFB 003.008\n", b"x y z\r\n", b"}\x01"],
+    [
+        b"GET \0",
+        b"A\x80\x7f",
+        b"POST / HTTP/1.1\x01",
+        b"USER \0\r\n",
+        b"hello\r\n",
+        b"RFB 003.008\n",
+        b"x y z\r\n",
+        b"}\x01",
+    ],
 )
 def test_noise(octets: bytes) -> None:
     """A control character, or a first line that begins nothing, is enough to know."""
