@@ -1,14 +1,11 @@
 """Whether a server answers in kind: what merely begins like TLS or HTTP is neither before the server has spoken too."""
 
 import re
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from trioproxy.sniff.octets import MalformedError
 from trioproxy.sniff.records import HandshakeReader, record_length
 from trioproxy.sniff.tls import ClientHello
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Answer", "HttpAnswer", "TlsAnswer"]
 
@@ -47,14 +44,14 @@ class TlsAnswer:
         self._hello = hello
         self._alert = bytearray()
         self._reader = HandshakeReader(_SERVER_HELLO, _SERVER_HELLO_MAX, alone=False)
-        self._receive: Callable[[bytes], bool | None] | None = None
+        self._initial: int | None = None
 
     def receive_data(self, data: bytes) -> bool | None:
         """See `Answer`."""
-        if self._receive is None:
-            self._receive = self._receive_alert if data[0] == _ALERT else self._receive_hello
+        if self._initial is None:
+            self._initial = data[0]
         try:
-            return self._receive(data)
+            return self._receive_alert(data) if self._initial == _ALERT else self._receive_hello(data)
         except MalformedError:
             return False
 

@@ -1,7 +1,8 @@
 """What one TCP flow is."""
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar, Final
 
+from trioproxy.sniff.answers import Answer
 from trioproxy.sniff.finding import App, Finding
 from trioproxy.sniff.greetings import Greeting, GreetingReader
 from trioproxy.sniff.hello import HelloReader
@@ -9,9 +10,6 @@ from trioproxy.sniff.openings import OpeningReader
 from trioproxy.sniff.records import HANDSHAKE
 from trioproxy.sniff.said import Reader, Said
 from trioproxy.sniff.text import TextReader
-
-if TYPE_CHECKING:
-    from trioproxy.sniff.answers import Answer
 
 __all__ = ["Sniffer"]
 
@@ -76,8 +74,8 @@ class Sniffer:
         if not data or self._confirmed is not None:
             return
         self._server_room -= len(data)
-        if self.finding is not None:
-            self._confirm(data)
+        if self._answer is not None:
+            self._confirm(self._answer, data)
             return
         self._from_server += data
         if self._greeting is None:
@@ -98,8 +96,6 @@ class Sniffer:
             self._settle(said)
         elif said is not None and greeting is not None:
             self._settle(Finding(greeting.choose(said)))
-        elif self._reader is None and greeting is not None and not greeting.apps:
-            self._settle(_UNKNOWN)  # no protocol that we know begins like this, whatever the client will say
 
     def _settle(self, finding: Finding) -> None:
         self.finding = finding
@@ -107,13 +103,12 @@ class Sniffer:
         if self._answer is None:
             self._confirmed = True
         elif self._from_server:
-            self._confirm(bytes(self._from_server))
+            self._confirm(self._answer, bytes(self._from_server))
         self._reader, self._said, self._greeting = None, None, None
         self._greeting_reader, self._from_server = GreetingReader(), bytearray()
 
-    def _confirm(self, data: bytes) -> None:
-        if self._answer is not None:
-            self._confirmed = self._answer.receive_data(data)
+    def _confirm(self, answer: Answer, data: bytes) -> None:
+        self._confirmed = answer.receive_data(data)
         if self._confirmed is None and not self._server_room:
             self._confirmed = False
 

@@ -26,29 +26,31 @@ class TextReader:
         self.answer: Answer | None = None
         self._stream = bytearray()
         self._looked_at = 0  # octets in which the end that is looked for does not begin
-        self._go_on: Callable[[], Said] = self._first_line
+        # A function and not a method of ours: that would hold us in a cycle, and memory until it is found.
+        self._go_on: Callable[[TextReader], Said] = TextReader._first_line
 
     def receive_data(self, data: bytes) -> Said:
         """Take more; None: more is needed. Never raises."""
         self._stream += data
-        return self._go_on()
+        return self._go_on(self)
 
     def _first_line(self) -> Said:
         end = self._stream.find(b"\n", self._looked_at) + 1
+        new = self._stream[self._looked_at : end or None]
+        self._looked_at += len(new)
+        if not is_text(new):
+            return _UNKNOWN  # nothing is known of a line before its end, but noise shows at once
         if not end:
-            # Nothing is known of a line before its end, but noise shows at once.
-            noise = not is_text(self._stream[self._looked_at :])
-            self._looked_at = len(self._stream)
-            return _UNKNOWN if noise else None
+            return None
         line = bytes(self._stream[:end])
         if line == _HTTP2_LINE:
-            self._go_on = self._preface
+            self._go_on = TextReader._preface
         elif is_request_line(line):
-            self._looked_at = end - len(_LINE_END)  # without fields, it is the beginning of the end
-            self._go_on = self._head
+            self._looked_at -= len(_LINE_END)  # without fields, it is the beginning of the end
+            self._go_on = TextReader._head
         else:
             return _other_than_http(line)
-        return self._go_on()
+        return self._go_on(self)
 
     def _preface(self) -> Said:
         if not HTTP2_PREFACE.startswith(self._stream[: len(HTTP2_PREFACE)]):

@@ -27,6 +27,7 @@ _SERVER_NAME: Final = 0
 _PRE_SHARED_KEY: Final = 41
 _SUPPORTED_VERSIONS: Final = 43
 _ENCRYPTED_CLIENT_HELLO: Final = 0xFE0D
+_NAME_TYPE_AT, _NAME_AT = 2, 5  # of the first name in server_name: behind the list's length, behind its own
 _HOST_NAME: Final = 0  # the type of a name
 _OUTER: Final = 0  # the type of an encrypted ClientHello that a client sends
 
@@ -145,22 +146,27 @@ def _numbers(octets: bytes, width: int, size: int) -> None:
         raise MalformedError("no list of numbers")
 
 
-def _list(octets: bytes, take_item: Callable[[Cursor], object], least: int = 0) -> None:
-    """Check a list behind its length of two octets, in which nothing but such items are."""
-    cursor = Cursor(octets)
-    items = Cursor(cursor.vector(2, least))
-    cursor.finish()
-    while items.left:
-        take_item(items)
+_EMPTY_LIST: Final = bytes(2)
 
 
-def _take_name(cursor: Cursor) -> None:
-    cursor.vector(1, least=1)
+def _vectors(octets: bytes, before: int, width: int, *, none: bool = False) -> None:
+    """Check a list behind its length of two octets; an item is `before` octets and a vector that is not empty.
 
-
-def _take_key_share(cursor: Cursor) -> None:
-    cursor.take(2)
-    cursor.vector(2, least=1)
+    Args:
+        octets: all of it.
+        before: how many octets stand in front of the vector.
+        width: how many octets its length has.
+        none: the list may be empty.
+    """
+    at, end = 2, len(octets)
+    while at < end:
+        at += before + width
+        length = int.from_bytes(octets[at - width : at], "big")  # cut off at the end, then `at` is beyond it
+        if not length:
+            raise MalformedError("an empty item")
+        at += length
+    if at != end or int.from_bytes(octets[:2], "big") != end - 2 or (octets == _EMPTY_LIST and not none):
+        raise MalformedError("no list of such items")
 
 
 def _pre_shared_keys(octets: bytes) -> None:
@@ -177,16 +183,17 @@ def _pre_shared_keys(octets: bytes) -> None:
 
 # Only extensions with lengths inside, so that no length of a hello goes unchecked; the rest is a server's business.
 _CHECKS: Final[Mapping[int, Callable[[bytes], None]]] = {
+    _SERVER_NAME: partial(_vectors, before=1, width=2),
     10: partial(_numbers, width=2, size=2),  # supported_groups
     11: partial(_numbers, width=1, size=1),  # ec_point_formats
     13: partial(_numbers, width=2, size=2),  # signature_algorithms
-    16: partial(_list, take_item=_take_name, least=2),  # application_layer_protocol_negotiation
+    16: partial(_vectors, before=0, width=1),  # application_layer_protocol_negotiation
     27: partial(_numbers, width=1, size=2),  # compress_certificate
     _PRE_SHARED_KEY: _pre_shared_keys,
     _SUPPORTED_VERSIONS: partial(_numbers, width=1, size=2),
     45: partial(_numbers, width=1, size=1),  # psk_key_exchange_modes
     50: partial(_numbers, width=2, size=2),  # signature_algorithms_cert
-    51: partial(_list, take_item=_take_key_share),  # key_share
+    51: partial(_vectors, before=2, width=2, none=True),  # key_share
 }
 
 
@@ -201,18 +208,12 @@ def _versions(legacy_version: int, supported: bytes | None) -> frozenset[int]:
 
 
 def _server_name(octets: bytes | None) -> str | None:
-    if octets is None:
+    """The name in an extension that was checked (RFC 6066 section 3)."""
+    if octets is None or octets[_NAME_TYPE_AT] != _HOST_NAME:
         return None
-    cursor = Cursor(octets)
-    items = Cursor(cursor.vector(2, least=1))
-    cursor.finish()
-    names = []
-    while items.left:
-        names.append((items.number(1), items.vector(2, least=1)))
-    # RFC 6066 section 3 allows one name of a type; with several, servers differ about the one they take.
-    if len(names) != 1 or names[0][0] != _HOST_NAME:
-        return None
-    return canonical_name(names[0][1])
+    name = octets[_NAME_AT:]
+    # Only one name of a type is allowed; with several, servers differ about the one they take.
+    return canonical_name(name) if octets[_NAME_TYPE_AT + 1 : _NAME_AT] == len(name).to_bytes(2, "big") else None
 
 
 def _is_encrypted(octets: bytes | None) -> bool:
