@@ -28,7 +28,7 @@ def shape(down: Bucket, up: Bucket) -> Shape:
 
 def waits(gate: Gate) -> bool:
     """Whether it is in a queue."""
-    return gate.waits_at is not None
+    return bool(gate.waits_at)
 
 
 async def until_waits(gate: Gate) -> None:

@@ -58,9 +58,8 @@ class Shaper:
     def wait(self, gate: Gate, go_on: Callable[[], None]) -> None:
         """This gate was refused; `go_on` is called when it should ask again."""
         gate.owner = go_on
-        if gate.waits_at is not None:
-            self._buckets[gate.waits_at] = None
-            self._wanted.set()
+        self._buckets.update(dict.fromkeys(gate.waits_at))
+        self._wanted.set()
 
     async def run(self) -> None:
         """Call, for ever."""

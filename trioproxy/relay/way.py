@@ -230,7 +230,7 @@ class Way:
 
     @property
     def _waits(self) -> bool:
-        return self._gate is not None and self._gate.waits_at is not None
+        return self._gate is not None and bool(self._gate.waits_at)
 
     def _leave_gate(self) -> None:
         if self._gate is not None:
