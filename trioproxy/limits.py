@@ -25,10 +25,15 @@ class Occupancy:
         self._counters = counters
         self._taken: dict[Hashable, int] = {}
 
-    def enter(self, key: Hashable) -> bool:
-        """Take one place; False (and a counter) if there is none. Who got True must `leave`."""
+    def enter(self, key: Hashable, most: int | None = None) -> bool:
+        """Take one place; False (and a counter) if there is none. Who got True must `leave`.
+
+        Args:
+            key: whose.
+            most: how many this one may have; left out: as many as each.
+        """
         taken = self._taken.get(key, 0)
-        if taken >= self.each_max:
+        if taken >= (self.each_max if most is None else most):
             self._counters[f"{self.name}_limit_each"] += 1
             return False
         self._taken[key] = taken + 1
@@ -65,6 +70,10 @@ class Pace:
             return False
         self._left -= 1
         return True
+
+    def is_full(self, now_s: float) -> bool:
+        """Whether a new one would be no different."""
+        return self._left + (now_s - self._taken_s) * self._per_s >= self._at_once
 
 
 def raise_descriptor_limit() -> int:

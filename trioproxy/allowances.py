@@ -1,0 +1,309 @@
+"""What each flow may have: its share of rates, its place in quotas; and how many sessions and targets a user may begin.
+
+Limits come from two sides: the rules that permit a flow (`rate=`, `quota=`), and the templates of `trioproxy limit`. All
+of them hold together. What several flows share is kept here, for as long as it can make a difference.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+from zoneinfo import ZoneInfo
+
+import attrs
+
+from auth import Identity
+from trioproxy.accounting import QuotaKey, Usage
+from trioproxy.limits import Pace
+from trioproxy.policy import IPAddress, Limit, LimitBook, Term
+from trioproxy.policy.buckets import Bucket, DatagramGate, Gate, default_burst
+from trioproxy.policy.quotas import QuotaAccount
+from trioproxy.policy.units import Quota, Rates
+from trioproxy.relay.shaping import DatagramShape, Shape
+
+__all__ = ["Allowance", "Allowances", "OverQuotaError"]
+
+MINUTE_S: Final = 60.0
+
+_EACH: Final = "limit for each user"
+_TOGETHER: Final = "limit for all together"
+_OVER_QUOTA: Final = "over quota"
+
+_Key: TypeAlias = tuple[str, str, str, str]  # tenant, owner, scope, rule or which kind of limit
+_Values: TypeAlias = tuple[Rates | None, int | None, Quota | None, Rates | None]
+
+
+class OverQuotaError(Exception):
+    """Nothing may flow: a quota is used up, or what was used of it is not known; the text says which."""
+
+
+@attrs.define(eq=False)
+class _Share:
+    """A rate that flows share, in both directions."""
+
+    down: Bucket
+    up: Bucket
+    flows: int = 0
+
+    def set_rates(self, rates: Rates, burst: int | None, now_s: float) -> None:
+        for bucket, rate in ((self.down, rates.down), (self.up, rates.up)):
+            wanted = burst or default_burst(rate)
+            if (bucket.rate, bucket.burst) != (rate, wanted):
+                bucket.set_rate(rate, wanted, now_s)
+
+    def is_full(self, now_s: float) -> bool:
+        """Whether a new one would be no different."""
+        for bucket in (self.down, self.up):
+            bucket.refill(now_s)
+        return self.down.tokens >= self.down.burst and self.up.tokens >= self.up.burst
+
+
+@attrs.define(eq=False)
+class _Account:
+    """A quota that flows share.
+
+    Attributes:
+        over_quota_rate: how fast they go on together when it is used up; None: they do not.
+    """
+
+    key: _Key
+    quota: QuotaAccount
+    over_quota_rate: Rates | None = None
+
+
+class Allowance:
+    """What one flow may have. Whoever asked for it calls `leave` at its end.
+
+    Attributes:
+        shares: the rates it has part in.
+        accounts: the quotas it counts for.
+    """
+
+    __slots__ = ("_owner", "accounts", "shares")
+
+    def __init__(self, owner: "Allowances", shares: tuple[_Share, ...], accounts: tuple[_Account, ...]) -> None:
+        self._owner = owner
+        self.shares = shares
+        self.accounts = accounts
+        for share in shares:
+            share.flows += 1
+
+    def shape(self) -> Shape | None:
+        """New gates for a TCP relay; None: it waits for nothing."""
+        if not self.shares:
+            return None
+        return Shape(Gate(share.down for share in self.shares), Gate(share.up for share in self.shares))
+
+    def datagram_shape(self) -> DatagramShape | None:
+        """New gates for datagrams."""
+        if not self.shares:
+            return None
+        down, up = (share.down for share in self.shares), (share.up for share in self.shares)
+        return DatagramShape(DatagramGate(down), DatagramGate(up))
+
+    def charge(self, count: int) -> None:
+        """So many bytes have flowed."""
+        self._owner.charge(self.accounts, count)
+
+    def leave(self) -> None:
+        """The flow has ended."""
+        for share in self.shares:
+            share.flows -= 1
+
+    def same_as(self, other: "Allowance | None") -> bool:
+        """Whether nothing changes for the flow."""
+        return other is not None and (self.shares, self.accounts) == (other.shares, other.accounts)
+
+
+class Allowances:
+    """All rates, quotas and paces of one process.
+
+    Args:
+        limits: the templates in force.
+        zone_of: the time zone of a tenant.
+        usage: is told what was used of quotas.
+        now: the time of day, aware.
+    """
+
+    def __init__(
+        self,
+        limits: Callable[[], LimitBook],
+        zone_of: Callable[[str], ZoneInfo],
+        usage: Usage,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._limits = limits
+        self._zone_of = zone_of
+        self._usage = usage
+        self._now = now
+        self._shares: dict[_Key, _Share] = {}
+        self._accounts: dict[_Key, _Account] = {}
+        self._charged: dict[_Account, None] = {}  # since the last flush
+        self._stored: Mapping[_Key, Mapping[datetime, int]] | None = None  # None: not known yet
+        self._new_sessions: dict[Hashable, tuple[int, Pace]] = {}
+        self._targets: dict[Hashable, OrderedDict[tuple[IPAddress, int], float]] = {}
+
+    # ---- rates and quotas
+
+    def of(self, identity: Identity, source: str, terms: Iterable[Term]) -> Allowance | None:
+        """What a flow may have; None: whatever it likes.
+
+        Args:
+            identity: whose flow.
+            source: what counts as the owner where nobody logs in.
+            terms: of the rules that permit it.
+
+        Raises:
+            OverQuotaError: nothing.
+        """
+        book = self._limits()
+        if not terms and not book.limits:
+            return None
+        tenant, owner = identity.tenant, identity.user if identity.user is not None else f"@{source}"
+        shares: list[_Share] = []
+        accounts: list[_Account] = []
+        for term in terms:
+            key = (tenant, owner, term.scope, term.text)
+            self._add(shares, accounts, key, (term.rule.rate, term.rule.burst, term.rule.quota, None))
+        each = book.each(identity).limit
+        self._add(shares, accounts, (tenant, owner, "", _EACH), _values(each))
+        for scope, limit in book.together(identity):
+            self._add(shares, accounts, ("", "", str(scope), _TOGETHER), _values(limit))
+        if not shares and not accounts:
+            return None
+        shares += self._over_quota(accounts)
+        return Allowance(self, tuple(shares), tuple(accounts))
+
+    def _add(
+        self,
+        shares: list[_Share],
+        accounts: list[_Account],
+        key: _Key,
+        values: _Values,
+    ) -> None:
+        rates, burst, quota, over_quota_rate = values
+        if rates is not None:
+            shares.append(self._share(key, rates, burst))
+        if quota is not None:
+            account = self._account(key, quota)
+            account.over_quota_rate = over_quota_rate
+            accounts.append(account)
+
+    def _share(self, key: _Key, rates: Rates, burst: int | None) -> _Share:
+        now_s = time.monotonic()
+        share = self._shares.get(key)
+        if share is None:
+            down, up = (Bucket(rate, burst or default_burst(rate), now_s) for rate in (rates.down, rates.up))
+            share = self._shares[key] = _Share(down, up)
+        else:
+            share.set_rates(rates, burst, now_s)
+        return share
+
+    def _account(self, key: _Key, quota: Quota) -> _Account:
+        account = self._accounts.get(key)
+        if account is None or account.quota.quota.period is not quota.period:
+            account = _Account(key, QuotaAccount(quota, self._zone_of(key[0])))
+            for begins_at, used in (self._stored or {}).get(key, {}).items():
+                account.quota.restore(begins_at, used)
+            self._accounts[key] = account
+        account.quota.quota = quota
+        return account
+
+    def _over_quota(self, accounts: Iterable[_Account]) -> list[_Share]:
+        """The rates of those that are used up.
+
+        Raises:
+            OverQuotaError: one of them has none.
+        """
+        if accounts and self._stored is None:
+            raise OverQuotaError("what was used of the quotas could not be read")
+        now = self._now()
+        shares = []
+        for account in accounts:
+            if not account.quota.left(now):
+                if account.over_quota_rate is None:
+                    raise OverQuotaError(f"{account.quota.quota} of {account.key[2] or account.key[3]}")
+                tenant, owner, scope, rule = account.key
+                over = (tenant, owner, scope, f"{_OVER_QUOTA} {rule}")
+                shares.append(self._share(over, account.over_quota_rate, None))
+        return shares
+
+    def charge(self, accounts: Iterable[_Account], count: int) -> None:
+        """So many bytes have flowed."""
+        now = self._now()
+        for account in accounts:
+            account.quota.charge(count, now)
+            self._charged[account] = None
+
+    # ---- what is kept
+
+    def restore(self, used: Mapping[QuotaKey, int]) -> None:
+        """What the store knows of quotas; until then nothing that counts for one may flow."""
+        stored: dict[_Key, dict[datetime, int]] = {}
+        for key, count in used.items():
+            stored.setdefault((key.tenant, key.owner, key.scope, key.rule), {})[key.period_start] = count
+        self._stored = stored
+        for key, account in self._accounts.items():
+            for begins_at, count in stored.get(key, {}).items():
+                account.quota.restore(begins_at, count)
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether `restore` was called."""
+        return self._stored is not None
+
+    def flush(self) -> None:
+        """Tell the store what was used since the last time."""
+        charged, self._charged = self._charged, {}
+        self._usage.add_quota_deltas(
+            (QuotaKey(*account.key, delta.begins_at), delta.used)
+            for account in charged
+            for delta in account.quota.take_deltas()
+        )
+
+    def tidy(self) -> None:
+        """Forget what nobody has part in and what has filled up again: a new one would be no different."""
+        now_s = time.monotonic()
+        for key in [key for key, share in self._shares.items() if not share.flows and share.is_full(now_s)]:
+            del self._shares[key]
+        for owner in [o for o, targets in self._targets.items() if not _recent(targets, now_s)]:
+            del self._targets[owner]
+        for owner in [o for o, (_, pace) in self._new_sessions.items() if pace.is_full(now_s)]:
+            del self._new_sessions[owner]
+
+    # ---- counts
+
+    def new_session(self, identity: Identity, owner: Hashable) -> bool:
+        """Whether one more session may begin; if so, it has."""
+        most = self._limits().each(identity).limit.new_sessions
+        if most is None:
+            return True
+        known = self._new_sessions.get(owner)
+        if known is None or known[0] != most:
+            known = self._new_sessions[owner] = (most, Pace(most, most / MINUTE_S))
+        return known[1].take(time.monotonic())
+
+    def target(self, identity: Identity, owner: Hashable, address: IPAddress, port: int) -> bool:
+        """Whether this target may be contacted; if so, it counts for a minute."""
+        most = self._limits().each(identity).limit.targets
+        if most is None:
+            return True
+        targets = self._targets.setdefault(owner, OrderedDict())
+        now_s = time.monotonic()
+        if _recent(targets, now_s) >= most and (address, port) not in targets:
+            return False
+        targets[address, port] = now_s
+        targets.move_to_end((address, port))
+        return True
+
+
+def _values(limit: Limit) -> _Values:
+    return limit.rate, limit.burst, limit.quota, limit.over_quota_rate
+
+
+def _recent(targets: OrderedDict[tuple[IPAddress, int], float], now_s: float) -> int:
+    """How many there are, without those of more than a minute ago."""
+    while targets and next(iter(targets.values())) < now_s - MINUTE_S:
+        targets.popitem(last=False)
+    return len(targets)
