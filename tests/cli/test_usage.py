@@ -123,8 +123,6 @@ def test_nothing_yet(cli: Command, data_dir: Path) -> None:
     cli("user", "add", "alice", "--generate")
     assert cli("usage").lines[1:] == ["no flows"]
     assert json.loads(cli("usage", "--json").out)["totals"]["flows"] == 0
-    result = cli("usage", "--plot", str(data_dir / "x.png"))
-    assert (result.code, result.err) == (1, "trioproxy: there is nothing to draw: no flows in this period\n")
 
 
 def test_a_period_that_is_none(cli: Command, path: Path) -> None:
@@ -237,6 +235,14 @@ def test_flows_without_bytes_can_be_drawn(cli: Command, picture: Path, path: Pat
         usage.add([flow("alice", 0, 0, at=NOW)])
     for by in ("user", "day"):
         assert cli("usage", "--by", by, "--since", "7d", "--plot", str(picture)).code == 0
+
+
+def test_nothing_to_draw(cli: Command, picture: Path, path: Path) -> None:
+    """An empty picture would look like a mistake."""
+    path.unlink()
+    result = cli("usage", "--plot", str(picture))
+    assert (result.code, result.err) == (1, "trioproxy: there is nothing to draw: no flows in this period\n")
+    assert not picture.exists()
 
 
 @pytest.mark.parametrize(("name", "begin"), [("x.png", b"\x89PNG"), ("x.PDF", b"%PDF")])

@@ -110,7 +110,7 @@ class UsageWriter:
         """
         if not self.path.exists():
             return {}
-        with UsageStore.open(self.path, create=False, busy_timeout_s=BUSY_TIMEOUT_S) as store:
+        with UsageStore.open(self.path, create=False) as store:
             return store.quotas_used(since)
 
     def close(self) -> None:
