@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from auth import Identity
+from tests.policy import oracle_options
 from trioproxy.policy import AccessRequest, IPAddress, IPNetwork, Rule, RuleProtocol, RuleSet, Scope, ScopeKind
 from trioproxy.policy.rules import Area, Domain, Host
 
@@ -103,9 +104,9 @@ def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, addr
 _RULE = re.compile(
     r" *(?:(?P<verb>allow|deny) +)?(?P<protocol>tcp|udp|bind|any):"
     r"(?P<source>[^() >]+)\((?P<source_ports>[^()]+)\) *-> *(?P<destination>[^() >]+)\((?P<destination_ports>[^()]+)\)"
-    r"(?P<options>(?: +(?:user|group|log|note)=(?:\"(?:[^\"\\]|\\[\"\\])*\"|[^ \"\\]+))*) *"
+    r"(?P<options>(?: +(?:[a-z-]+)=(?:\"(?:[^\"\\]|\\[\"\\])*\"|[^ \"\\]+))*) *"
 )
-_OPTION = re.compile(r" +(user|group|log|note)=(?:\"((?:[^\"\\]|\\[\"\\])*)\"|([^ \"\\]+))")
+_OPTION = re.compile(r" +([a-z-]+)=(?:\"((?:[^\"\\]|\\[\"\\])*)\"|([^ \"\\]+))")
 
 
 def parse(text: str) -> Rule | None:
@@ -119,6 +120,9 @@ def parse(text: str) -> Rule | None:
             return None
         options[key] = word or re.sub(r"\\(.)", r"\1", quoted)
     if options.get("log", "yes") not in ("yes", "no") or len(options.get("note", "")) > 500:
+        return None
+    conditions = {key: options.pop(key) for key in oracle_options.KEYS if key in options}
+    if options.keys() - {"user", "group", "log", "note"}:
         return None
     try:
         source = _host(found["source"])
@@ -134,6 +138,7 @@ def parse(text: str) -> Rule | None:
                 group=Scope.parse(f"group:{options['group']}") if "group" in options else None,
                 log=options["log"] == "yes" if "log" in options else None,
                 note=options.get("note", ""),
+                **oracle_options.read(conditions, found["protocol"], allow=found["verb"] != "deny"),
             )
             if not isinstance(source, Domain)
             else None

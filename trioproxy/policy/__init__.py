@@ -4,6 +4,7 @@ from trioproxy.policy.canonical import CanonicalError, canonical_address, canoni
 from trioproxy.policy.directory import DirectoryLayer, directory_layers, rule_problems
 from trioproxy.policy.floor import Floor, OwnEndpoints
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.hours import Hours, TimeZones
 from trioproxy.policy.policy import Explanation, LayerVote, Policy, Vote
 from trioproxy.policy.ranges import IPNetwork
 from trioproxy.policy.request import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
@@ -18,6 +19,7 @@ __all__ = [
     "DirectoryLayer",
     "Explanation",
     "Floor",
+    "Hours",
     "IPAddress",
     "IPNetwork",
     "LayerVote",
@@ -32,6 +34,7 @@ __all__ = [
     "RuleSyntaxError",
     "Scope",
     "ScopeKind",
+    "TimeZones",
     "Verdict",
     "Vote",
     "canonical_address",

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import attrs
 
 from auth import Identity
+from trioproxy.sniff import Finding
 
 __all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Verdict"]
 
@@ -35,6 +36,7 @@ class AccessRequest:
         name: the canonical name the client asked for, or None if it gave an address.
         address: one canonical candidate address that would be contacted.
         port: 0 to 65535.
+        finding: what the first bytes of the flow said; None: nobody has looked yet, or ever will.
     """
 
     identity: Identity
@@ -44,6 +46,7 @@ class AccessRequest:
     name: str | None
     address: IPAddress
     port: int
+    finding: Finding | None = None
 
 
 class Reason(enum.Enum):
