@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from auth import Identity
@@ -45,11 +46,17 @@ def host_covers(host: Host, address: IPAddress, name: str | None) -> bool:
     return address in host
 
 
-def matches(rule: Rule, request: AccessRequest, address: IPAddress) -> bool:
-    """Does this rule speak about the request, if it goes to this address?"""
+def matches(rule: Rule, request: AccessRequest, address: IPAddress, local: datetime) -> bool:
+    """Does this rule speak about the request, if it goes to this address at this time of the tenant's clock?
+
+    One that asks what the flow is may, as long as that is not known.
+    """
     who = request.identity
     return (
-        rule.protocol in (None, request.protocol)
+        (rule.hours is None or oracle_options.is_open(rule.hours, local))
+        and oracle_options.carries(rule, request.protocol)
+        and (request.finding is None or oracle_options.fits(rule, request.finding))
+        and rule.protocol in (None, request.protocol)
         and host_covers(rule.source, request.client_address, None)
         and any(request.client_port in range(first, last + 1) for first, last in rule.source_ports)
         and host_covers(rule.destination, address, request.name)
@@ -79,21 +86,29 @@ def directory_rules(who: Identity, scope: Scope) -> list[list[Rule]]:
     return [[r for r in rules if r is not None and r.user is None and r.group is None] for rules in entries]
 
 
-def layer_vote(
-    stored: Iterable[Rule], written: Iterable[Iterable[Rule]], request: AccessRequest, address: IPAddress
-) -> Rule | None:
+def layer_votes(
+    stored: Iterable[Rule],
+    written: Iterable[Iterable[Rule]],
+    request: AccessRequest,
+    address: IPAddress,
+    local: datetime,
+) -> list[Rule]:
     """The store's first match; without one the first match of each entry, of which a deny counts before an allow."""
-    found = [next((rule for rule in rules if matches(rule, request, address)), None) for rules in (stored, *written)]
-    return found[0] or min(filter(None, found[1:]), key=lambda rule: rule.allow, default=None)
+    first, *found = [
+        next((rule for rule in rules if matches(rule, request, address, local)), None) for rules in (stored, *written)
+    ]
+    return [first] if first else sorted(filter(None, found), key=lambda rule: rule.allow)
 
 
-def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress) -> tuple[str, str, str]:
-    """The layers' vote about one address, as `asking.outcome` writes it."""
+def judge_rules(
+    rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress, local: datetime
+) -> tuple[str, str, str]:
+    """The layers' vote about one address, as `asking.decided` writes it. The finding is known, if anybody asks."""
     votes = []
     for scope in layers_of(request.identity):
         written = directory_rules(request.identity, scope)
-        found = layer_vote(rule_sets.get(scope, RuleSet()), written, request, address)
-        votes += [(scope, found)] if found else []
+        found = layer_votes(rule_sets.get(scope, RuleSet()), written, request, address, local)
+        votes += [(scope, found[0])] if found else []
     for what, allow in (("rule", False), ("permit", True)):
         for scope, rule in votes:
             if rule.allow is allow:

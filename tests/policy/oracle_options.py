@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from decimal import Decimal
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from trioproxy.policy import Rule
+from trioproxy.policy import Rule, RuleProtocol
 from trioproxy.policy.hours import Hours, Span
 from trioproxy.policy.rules import Domain
 from trioproxy.policy.units import Period, Quota, Rates
@@ -122,9 +122,9 @@ def _name(text: str, *, addresses: bool) -> Domain:
     return Domain(name, below)
 
 
-def is_open(hours: Hours, now: datetime, zone: tzinfo) -> bool:
-    """Is one of the spans open at this moment? Said with dates, as people would."""
-    local = now.astimezone(zone).replace(tzinfo=None, fold=0)
+def is_open(hours: Hours, now: datetime) -> bool:
+    """Is one of the spans open at this time of the clock on the wall? Said with dates, as people would."""
+    local = now.replace(tzinfo=None, fold=0)
     today = local.replace(hour=0, minute=0, second=0, microsecond=0)
     for span in hours.spans:
         days = [(span.first_day + step) % 7 for step in range((span.last_day - span.first_day) % 7 + 1)]
@@ -135,6 +135,14 @@ def is_open(hours: Hours, now: datetime, zone: tzinfo) -> bool:
             if day.weekday() in days and begin <= local < end:
                 return True
     return False
+
+
+def carries(rule: Rule, protocol: RuleProtocol) -> bool:
+    """Can what the rule asks for be found in this protocol?"""
+    if rule.sni or rule.http_host:
+        return protocol is RuleProtocol.TCP
+    words = {RuleProtocol.TCP: STREAMS, RuleProtocol.UDP: DATAGRAMS, RuleProtocol.BIND: set[str]()}[protocol]
+    return not rule.apps or any(app.value in words for app in rule.apps)
 
 
 def fits(rule: Rule, finding: Finding) -> bool:

@@ -1,8 +1,10 @@
 """Rules, rule sets and requests from a world so small that they often meet."""
 
+from datetime import UTC, date, datetime, time, timedelta
 from functools import cache  # Hypothesis checks each new strategy anew, which takes longer than drawing from it
 from ipaddress import ip_address, ip_network
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import attrs
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from trioproxy.policy import (
     RuleSet,
     Scope,
     ScopeKind,
+    TimeZones,
     canonical_address,
 )
 from trioproxy.policy.hours import Hours, Span
@@ -106,6 +109,32 @@ def hours() -> st.SearchStrategy[Hours]:
     )
     usable = span.filter(lambda span: span.begin != span.end)
     return st.lists(usable, min_size=1, max_size=3).map(lambda spans: Hours(tuple(spans)))
+
+
+ZONES = TimeZones(ZoneInfo("America/New_York"), {"physics": ZoneInfo("Europe/Berlin")})
+
+
+@cache
+def moments() -> st.SearchStrategy[datetime]:
+    """Around the days on which the clocks of Europe are changed, most often when hours of some rule begin or end."""
+    day = st.dates(date(2026, 3, 26), date(2026, 4, 2)) | st.dates(date(2026, 10, 22), date(2026, 10, 29))
+    minute = st.sampled_from([0, *TIMES[1:]]) | st.integers(0, 24 * 60 - 1)
+    zone = st.sampled_from([UTC, *ZONES.all()])
+    near = st.sampled_from([timedelta(), timedelta(microseconds=-1), timedelta(seconds=59)])
+    return st.builds(
+        lambda day, minute, zone, near: (
+            datetime.combine(day, time(minute // 60, minute % 60), zone).astimezone(UTC) + near
+        ),
+        day,
+        minute,
+        zone,
+        near,
+    )
+
+
+def local(now: datetime, who: Identity) -> datetime:
+    """What the clock on the wall of the identity's tenant shows."""
+    return now.astimezone(ZONES.of(who.tenant))
 
 
 DATAGRAM_APPS = {App.QUIC, App.DNS, App.STUN}
@@ -220,8 +249,8 @@ def policies() -> st.SearchStrategy[dict[Scope, RuleSet]]:
     """All layers of a small site: long enough together for every kind of table."""
     return st.builds(
         _layers,
-        st.lists(rules(for_global=True), max_size=10),
-        st.lists(st.tuples(st.sampled_from(INNER_SCOPES), rules()), max_size=15),
+        st.lists(rules(for_global=True, conditions=True), max_size=10),
+        st.lists(st.tuples(st.sampled_from(INNER_SCOPES), rules(conditions=True)), max_size=15),
     )
 
 
@@ -235,6 +264,7 @@ def _layers(outer: list[Rule], inner: list[tuple[Scope, Rule]]) -> dict[Scope, R
 # What people write into a directory: nearly rules, rules of the global layer, and anything.
 NO_RULES = [
     *("", " ", "yes", "tcp", "allow", "tcp:*(*)->*", "tcp:*(*)->*(0)", "tcp:*(*)->*(*) rate=1", "{1}tcp:*(*)->*(*)"),
+    "tcp:*(*)->*(*) when=mon",
     *(
         "any:*(*)->*(*) user=alice",
         "deny any:*(*)->*(*) group=staff",
@@ -248,7 +278,12 @@ NO_RULES = [
 @cache
 def directory_texts() -> st.SearchStrategy[str]:
     """Mostly rules."""
-    return rules().map(str) | rules().map(str) | st.sampled_from(NO_RULES) | rules(for_global=True).map(str)
+    return (
+        rules(conditions=True).map(str)
+        | rules(conditions=True).map(str)
+        | st.sampled_from(NO_RULES)
+        | rules(for_global=True).map(str)
+    )
 
 
 @cache
@@ -278,8 +313,8 @@ def identities() -> st.SearchStrategy[Identity]:
     return st.one_of(known, of_directory, of_directory, st.builds(Identity, st.sampled_from(TENANTS), st.none()))
 
 
-def requests() -> st.SearchStrategy[AccessRequest]:
-    """Questions, port 0 and names included."""
+def requests(*, unknown: bool = False) -> st.SearchStrategy[AccessRequest]:
+    """Questions, port 0 and names included; with a finding, or about flows that nobody has looked at."""
     port = st.sampled_from([0, *PORTS, 6000])
     return st.builds(
         AccessRequest,
@@ -290,4 +325,5 @@ def requests() -> st.SearchStrategy[AccessRequest]:
         st.none() | names(),
         addresses(),
         port,
+        st.none() if unknown else findings(),
     )

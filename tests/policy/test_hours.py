@@ -143,38 +143,32 @@ def test_what_touches_is_one_piece() -> None:
     assert hours("00:00-24:00").edges == (0, WEEK)
 
 
-moments = st.datetimes(datetime(2026, 3, 26), datetime(2026, 4, 8)) | st.datetimes(  # noqa: DTZ001 - Hypothesis asks so
-    datetime(2026, 10, 22),  # noqa: DTZ001
-    datetime(2026, 11, 4),  # noqa: DTZ001
-)
-
-
-@given(strategies.hours(), moments.map(lambda now: now.replace(tzinfo=UTC)), st.sampled_from(ZONES))
+@given(strategies.hours(), strategies.moments(), st.sampled_from(ZONES))
 def test_p3_hours_mean_what_the_calendar_says(some: Hours, now: datetime, zone: ZoneInfo) -> None:
     """Minutes of the week against dates, around the days on which clocks are changed."""
-    assert oracle_options.is_open(some, now, zone) == some.cover(minute_of_week(now, zone))
+    assert oracle_options.is_open(some, now.astimezone(zone)) == some.cover(minute_of_week(now, zone))
 
 
 @given(
     st.lists(strategies.hours(), min_size=1, max_size=2),
-    moments.map(lambda now: now.replace(tzinfo=UTC)),
+    strategies.moments(),
     st.sampled_from(ZONES),
 )
 @example([hours("sun@02:10-02:40")], datetime(2026, 3, 28, tzinfo=UTC), BERLIN)
 def test_nothing_changes_before_the_next_change(some: list[Hours], now: datetime, zone: ZoneInfo) -> None:
     """And then something does: who sleeps until then misses nothing, and does not wake for nothing."""
     found = next_change(some, now, zone)
-    state = [oracle_options.is_open(one, now, zone) for one in some]
+    state = [oracle_options.is_open(one, now.astimezone(zone)) for one in some]
     until = found if found is not None else now + timedelta(days=9)
     moment = now + timedelta(seconds=1)
     while moment < until:
-        assert state == [oracle_options.is_open(one, moment, zone) for one in some]
+        assert state == [oracle_options.is_open(one, moment.astimezone(zone)) for one in some]
         moment += timedelta(minutes=47)
     if found is not None:
         assert now < found < now + timedelta(days=15)
         just_before = max(now, found - timedelta(microseconds=1))
-        assert state == [oracle_options.is_open(one, just_before, zone) for one in some]
-        assert state != [oracle_options.is_open(one, found, zone) for one in some]
+        assert state == [oracle_options.is_open(one, just_before.astimezone(zone)) for one in some]
+        assert state != [oracle_options.is_open(one, found.astimezone(zone)) for one in some]
 
 
 @given(st.integers(1, GRACE_MAX_S))

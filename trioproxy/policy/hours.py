@@ -144,6 +144,10 @@ class TimeZones:
         """The zone of this tenant."""
         return self.tenants.get(tenant, self.default)
 
+    def all(self) -> frozenset[tzinfo]:
+        """Every zone that is in use."""
+        return frozenset({self.default, *self.tenants.values()})
+
 
 def minute_of_week(now: datetime, zone: tzinfo) -> int:
     """What the clock on the wall shows.

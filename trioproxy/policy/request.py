@@ -2,14 +2,17 @@
 
 import enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from auth import Identity
 from trioproxy.sniff import Finding
 
-__all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Verdict"]
+if TYPE_CHECKING:
+    from trioproxy.policy.rules import Rule
+
+__all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Term", "Verdict"]
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -55,6 +58,23 @@ class Reason(enum.Enum):
     RULE = "rule"
     NO_RULE = "no rule allows it"
     FLOOR = "floor"
+    HOURS = "not at this hour"
+    APP = "not for what the traffic is"
+
+
+@attrs.frozen
+class Term:
+    """What a rule that permits asks in return: a rate, a quota, its hours, or that nobody takes its flows for a scan.
+
+    Attributes:
+        scope: the layer of the rule, in its text form.
+        text: the canonical text of the rule.
+        rule: the rule.
+    """
+
+    scope: str
+    text: str
+    rule: "Rule" = attrs.field(eq=False)  # equal texts are equal rules
 
 
 @attrs.frozen
@@ -66,12 +86,17 @@ class Permit:
         scope: the layer that decided, in its text form, e.g. `user:alice`.
         rule: the canonical text of the rule that decided.
         log: what that rule says about the record of the flow: more (True), none (False), the usual (None).
+        terms: under which it is permitted; all of them hold together.
+        sniff: only to look what the flow is: ask again with the finding before anything goes on. `scope` and `rule` are
+            then what may come out, and there are no terms yet.
     """
 
     request: AccessRequest
     scope: str
     rule: str
     log: bool | None = None
+    terms: tuple[Term, ...] = ()
+    sniff: bool = False
 
 
 @attrs.frozen
@@ -80,9 +105,10 @@ class Refusal:
 
     Attributes:
         request: exactly what was judged.
-        reason: what made the verdict.
-        scope: the layer whose rule decided; empty unless `reason` is RULE.
-        rule: the text of that rule, or for FLOOR which part of the floor it is; empty for NO_RULE.
+        reason: what made the verdict. HOURS: at another time of the week it would be permitted. APP: it may be, with
+            another finding.
+        scope: the layer whose rule decided; empty if none did, because no rule allows it.
+        rule: the text of that rule, or for FLOOR which part of the floor it is; empty if no rule decided.
         log: as in `Permit`.
     """
 
