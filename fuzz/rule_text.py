@@ -1,6 +1,9 @@
 """The text of rules, one in each line, as an administrator or an imported file gives it."""
 
+from datetime import UTC, datetime
 from ipaddress import ip_address
+
+import attrs
 
 from auth import Identity
 from trioproxy.policy import (
@@ -17,6 +20,8 @@ from trioproxy.policy import (
     parse_rule,
 )
 from trioproxy.policy.grammar import RULE_LENGTH_MAX
+from trioproxy.policy.hours import minute_of_week
+from trioproxy.sniff import App, Finding
 
 __all__ = ["test_one_input"]
 
@@ -25,6 +30,13 @@ _GLOBAL = Scope(ScopeKind.GLOBAL)
 _FLOOR = Floor()
 _ALICE = Identity("main", "alice", frozenset({"staff"}))
 _NOBODY = Identity("main", None)
+_NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)  # a Monday, when the hours of the seeds begin
+_FINDINGS = [
+    Finding(App.TLS, sni="www.example.org"),
+    Finding(App.HTTP, http_host="www.example.org"),
+    Finding(App.QUIC),
+    Finding(App.UNKNOWN),
+]
 # Outside the floor and without an address inside the address, so that the first match alone makes the verdict. Above
 # them all the edges of what a rule can say: the seeds speak about these hosts and ports.
 _REQUESTS = [
@@ -67,10 +79,19 @@ def _rule(text: str) -> Rule | None:
 
 def _check_verdicts(rules: RuleSet) -> None:
     policy = Policy({_GLOBAL: rules}, _FLOOR)
+    border = policy.next_border(_NOW)
+    assert border is None or border > _NOW
+    minute = minute_of_week(_NOW, UTC)
     for request in _REQUESTS:
-        first = rules.naive_first_match(request)
-        verdict = policy.judge(request)
-        assert isinstance(verdict, Permit) == (first is not None and first.allow)
-        assert verdict.rule == ("" if first is None else str(first))
+        before = policy.judge(request, _NOW)
         reachable = policy.may_ever(request.identity, request.client_address, request.protocol)
-        assert reachable or not isinstance(verdict, Permit)
+        assert reachable or not isinstance(before, Permit)
+        for finding in _FINDINGS:
+            asked = attrs.evolve(request, finding=finding)
+            first = rules.naive_first_match(asked, minute)
+            verdict = policy.judge(asked, _NOW)
+            assert isinstance(verdict, Permit) == (first is not None and first.allow)
+            assert verdict.rule == ("" if first is None else str(first))
+            if isinstance(before, Permit) and not before.sniff:
+                assert (before.rule, before.terms) == (verdict.rule, getattr(verdict, "terms", None))
+            assert isinstance(before, Permit) or not isinstance(verdict, Permit)

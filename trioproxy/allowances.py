@@ -1,7 +1,7 @@
 """What each flow may have: its share of rates, its place in quotas; and how many sessions and targets a user may begin.
 
-Limits come from two sides: the rules that permit a flow (`rate=`, `quota=`), and the templates of `trioproxy limit`. All
-of them hold together. What several flows share is kept here, for as long as it can make a difference.
+Limits come from two sides: the rules that permit a flow (`rate=`, `quota=`), and the templates of `trioproxy limit`.
+All of them hold together. What several flows share is kept here, for as long as it can make a difference.
 """
 
 import time
@@ -244,8 +244,8 @@ class Allowances:
         for key, count in used.items():
             stored.setdefault((key.tenant, key.owner, key.scope, key.rule), {})[key.period_start] = count
         self._stored = stored
-        for key, account in self._accounts.items():
-            for begins_at, count in stored.get(key, {}).items():
+        for account in self._accounts.values():
+            for begins_at, count in stored.get(account.key, {}).items():
                 account.quota.restore(begins_at, count)
 
     @property

@@ -144,7 +144,7 @@ class Rulebook:
             # The index of many rules takes a while to build, and a block must not wait for it.
             policy=old.policy.with_blocks(blocks)
             if old.texts == snapshot.rules
-            else Policy(rule_sets, self._floor, blocks),
+            else Policy(rule_sets, self._floor, blocks=blocks),
             limits=old.limits if old.limits.limits == snapshot.limits else LimitBook(snapshot.limits),
         )
         changed = frozenset(
@@ -171,7 +171,7 @@ class Rulebook:
 
     def with_floor(self, floor: Floor) -> Policy:
         """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
-        return Policy(self._state.rule_sets, floor, self._state.policy.blocks)
+        return Policy(self._state.rule_sets, floor, blocks=self._state.policy.blocks)
 
     def apply(
         self, floor: Floor, policy: Policy, membership: Memberships, local_backends: frozenset[str], stale_max_s: float

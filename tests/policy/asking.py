@@ -11,13 +11,16 @@ from trioproxy.policy import (
     OwnEndpoints,
     Permit,
     Policy,
+    Reason,
     Refusal,
     RuleProtocol,
     RuleSet,
     Scope,
+    TimeZones,
     Verdict,
     parse_rule,
 )
+from trioproxy.sniff import Finding
 
 ANYTHING = "any:*(*)->*(*)"
 
@@ -36,10 +39,11 @@ def request(
     source: str = "10.1.2.3",
     source_port: int = 50_000,
     protocol: RuleProtocol = RuleProtocol.TCP,
+    finding: Finding | None = None,
 ) -> AccessRequest:
     """A request of alice for TCP, if nothing else is said."""
     address = ip_address(destination) if isinstance(destination, str) else destination
-    return AccessRequest(who or identity(), ip_address(source), source_port, protocol, name, address, port)
+    return AccessRequest(who or identity(), ip_address(source), source_port, protocol, name, address, port, finding)
 
 
 def rule_set(*rules: str) -> RuleSet:
@@ -48,11 +52,23 @@ def rule_set(*rules: str) -> RuleSet:
 
 
 def policy(
-    layers: Mapping[str, Iterable[str]], *, opened: Iterable[str] = (), own: OwnEndpoints | None = None
+    layers: Mapping[str, Iterable[str]],
+    *,
+    opened: Iterable[str] = (),
+    own: OwnEndpoints | None = None,
+    zones: TimeZones | None = None,
 ) -> Policy:
     """A policy from texts: scope to rules."""
     rule_sets = {Scope.parse(scope): rule_set(*rules) for scope, rules in layers.items()}
-    return Policy(rule_sets, Floor([ip_network(network) for network in opened], own))
+    return Policy(rule_sets, Floor([ip_network(network) for network in opened], own), zones or TimeZones())
+
+
+def decided(verdict: Verdict) -> tuple[str, str, str]:
+    """The same without the cause that an hour or a finding is."""
+    what, scope, rule = outcome(verdict)
+    causes = {Reason.HOURS.value, Reason.APP.value}
+    plain = Reason.RULE if rule else Reason.NO_RULE
+    return plain.value if what in causes else what, scope, rule
 
 
 def outcome(verdict: Verdict) -> tuple[str, str, str]:

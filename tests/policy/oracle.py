@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from auth import Identity
+from tests.policy import oracle_options
 from trioproxy.policy import AccessRequest, IPAddress, IPNetwork, Rule, RuleProtocol, RuleSet, Scope, ScopeKind
 from trioproxy.policy.rules import Area, Domain, Host
 
@@ -44,11 +46,17 @@ def host_covers(host: Host, address: IPAddress, name: str | None) -> bool:
     return address in host
 
 
-def matches(rule: Rule, request: AccessRequest, address: IPAddress) -> bool:
-    """Does this rule speak about the request, if it goes to this address?"""
+def matches(rule: Rule, request: AccessRequest, address: IPAddress, local: datetime) -> bool:
+    """Does this rule speak about the request, if it goes to this address at this time of the tenant's clock?
+
+    One that asks what the flow is may, as long as that is not known.
+    """
     who = request.identity
     return (
-        rule.protocol in (None, request.protocol)
+        (rule.hours is None or oracle_options.is_open(rule.hours, local))
+        and oracle_options.carries(rule, request.protocol)
+        and (request.finding is None or oracle_options.fits(rule, request.finding))
+        and rule.protocol in (None, request.protocol)
         and host_covers(rule.source, request.client_address, None)
         and any(request.client_port in range(first, last + 1) for first, last in rule.source_ports)
         and host_covers(rule.destination, address, request.name)
@@ -78,21 +86,29 @@ def directory_rules(who: Identity, scope: Scope) -> list[list[Rule]]:
     return [[r for r in rules if r is not None and r.user is None and r.group is None] for rules in entries]
 
 
-def layer_vote(
-    stored: Iterable[Rule], written: Iterable[Iterable[Rule]], request: AccessRequest, address: IPAddress
-) -> Rule | None:
+def layer_votes(
+    stored: Iterable[Rule],
+    written: Iterable[Iterable[Rule]],
+    request: AccessRequest,
+    address: IPAddress,
+    local: datetime,
+) -> list[Rule]:
     """The store's first match; without one the first match of each entry, of which a deny counts before an allow."""
-    found = [next((rule for rule in rules if matches(rule, request, address)), None) for rules in (stored, *written)]
-    return found[0] or min(filter(None, found[1:]), key=lambda rule: rule.allow, default=None)
+    first, *found = [
+        next((rule for rule in rules if matches(rule, request, address, local)), None) for rules in (stored, *written)
+    ]
+    return [first] if first else sorted(filter(None, found), key=lambda rule: rule.allow)
 
 
-def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress) -> tuple[str, str, str]:
-    """The layers' vote about one address, as `asking.outcome` writes it."""
+def judge_rules(
+    rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, address: IPAddress, local: datetime
+) -> tuple[str, str, str]:
+    """The layers' vote about one address, as `asking.decided` writes it. The finding is known, if anybody asks."""
     votes = []
     for scope in layers_of(request.identity):
         written = directory_rules(request.identity, scope)
-        found = layer_vote(rule_sets.get(scope, RuleSet()), written, request, address)
-        votes += [(scope, found)] if found else []
+        found = layer_votes(rule_sets.get(scope, RuleSet()), written, request, address, local)
+        votes += [(scope, found[0])] if found else []
     for what, allow in (("rule", False), ("permit", True)):
         for scope, rule in votes:
             if rule.allow is allow:
@@ -103,9 +119,9 @@ def judge_rules(rule_sets: Mapping[Scope, RuleSet], request: AccessRequest, addr
 _RULE = re.compile(
     r" *(?:(?P<verb>allow|deny) +)?(?P<protocol>tcp|udp|bind|any):"
     r"(?P<source>[^() >]+)\((?P<source_ports>[^()]+)\) *-> *(?P<destination>[^() >]+)\((?P<destination_ports>[^()]+)\)"
-    r"(?P<options>(?: +(?:user|group|log|note)=(?:\"(?:[^\"\\]|\\[\"\\])*\"|[^ \"\\]+))*) *"
+    r"(?P<options>(?: +(?:[a-z-]+)=(?:\"(?:[^\"\\]|\\[\"\\])*\"|[^ \"\\]+))*) *"
 )
-_OPTION = re.compile(r" +(user|group|log|note)=(?:\"((?:[^\"\\]|\\[\"\\])*)\"|([^ \"\\]+))")
+_OPTION = re.compile(r" +([a-z-]+)=(?:\"((?:[^\"\\]|\\[\"\\])*)\"|([^ \"\\]+))")
 
 
 def parse(text: str) -> Rule | None:
@@ -119,6 +135,9 @@ def parse(text: str) -> Rule | None:
             return None
         options[key] = word or re.sub(r"\\(.)", r"\1", quoted)
     if options.get("log", "yes") not in ("yes", "no") or len(options.get("note", "")) > 500:
+        return None
+    conditions = {key: options.pop(key) for key in oracle_options.KEYS if key in options}
+    if options.keys() - {"user", "group", "log", "note"}:
         return None
     try:
         source = _host(found["source"])
@@ -134,6 +153,7 @@ def parse(text: str) -> Rule | None:
                 group=Scope.parse(f"group:{options['group']}") if "group" in options else None,
                 log=options["log"] == "yes" if "log" in options else None,
                 note=options.get("note", ""),
+                **oracle_options.read(conditions, found["protocol"], allow=found["verb"] != "deny"),
             )
             if not isinstance(source, Domain)
             else None

@@ -292,10 +292,10 @@ def test_p3_a_block_more_never_allows_more(
 ) -> None:
     """P3: a block decides, or the verdict is that without any."""
     without = Policy(rule_sets, Floor())
-    verdict = Policy(rule_sets, Floor(), Blocks(blocks)).judge(asked)
+    verdict = Policy(rule_sets, Floor(), blocks=Blocks(blocks)).judge(asked, NOON)
     decided = naive(blocks, asked)
     if decided is None:
-        assert verdict == without.judge(asked)
+        assert verdict == without.judge(asked, NOON)
     else:
         assert verdict == Refusal(asked, Reason.BLOCKED, rule=str(decided))
-    assert verdict == without.with_blocks(Blocks(blocks)).judge(asked)
+    assert verdict == without.with_blocks(Blocks(blocks)).judge(asked, NOON)

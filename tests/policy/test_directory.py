@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Any
 
@@ -296,9 +297,9 @@ def with_rules(asked: AccessRequest, *entries: EntryRules) -> AccessRequest:
 
 
 @pytest.mark.parametrize("row_length", [4, 0])  # 0: even a single rule hangs below all tables
-@given(rule_sets=strategies.policies(), asked=strategies.requests(), entries=ENTRIES)
+@given(rule_sets=strategies.policies(), asked=strategies.requests(), now=strategies.moments(), entries=ENTRIES)
 def test_p3_a_directory_adds_to_the_ends_of_the_layers(
-    row_length: int, rule_sets: dict[Scope, RuleSet], asked: AccessRequest, entries: list[EntryRules]
+    row_length: int, rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, entries: list[EntryRules]
 ) -> None:
     """P3: the verdict is that of the naive scan over the store's rules with those of one entry behind them."""
     asked = with_rules(asked, *{entry.group: entry for entry in entries}.values())
@@ -307,10 +308,10 @@ def test_p3_a_directory_adds_to_the_ends_of_the_layers(
         scope: RuleSet([*rule_sets.get(scope, ()), *itertools.chain(*oracle.directory_rules(who, scope))])
         for scope in {*rule_sets, *oracle.layers_of(who)}
     }
-    together = Policy(joined, Floor()).judge(with_rules(asked))
+    together = Policy(joined, Floor(), strategies.ZONES).judge(with_rules(asked), now)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "ROW_LENGTH", row_length)
-        found = Policy(rule_sets, Floor()).judge(asked)
+        found = Policy(rule_sets, Floor(), strategies.ZONES).judge(asked, now)
     assert outcome(found) == outcome(together)
     assert found.log == together.log
 
@@ -318,46 +319,51 @@ def test_p3_a_directory_adds_to_the_ends_of_the_layers(
 @given(
     strategies.policies(),
     strategies.requests(),
+    strategies.moments(),
     ENTRIES,
-    st.sampled_from(strategies.NO_RULES) | st.text(max_size=20),
-    st.integers(0, 6),
+    st.tuples(st.integers(0, 6), st.sampled_from(strategies.NO_RULES) | st.text(max_size=20)),
 )
 def test_p3_texts_that_are_no_rules_change_nothing(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, entries: list[EntryRules], wrong: str, place: int
+    rule_sets: dict[Scope, RuleSet],
+    asked: AccessRequest,
+    now: datetime,
+    entries: list[EntryRules],
+    placed: tuple[int, str],
 ) -> None:
     """P3: wherever they stand, whatever they are; and each of them is told of."""
+    place, wrong = placed
     assume(wrong in strategies.NO_RULES or oracle.parse(wrong) is None)
     first = entries[0]
     longer = attrs.evolve(first, texts=(*first.texts[:place], wrong, *first.texts[place:]))
     clean, spoilt = with_rules(asked, *entries), with_rules(asked, longer, *entries[1:])
-    rules = Policy(rule_sets, Floor())
-    assert outcome(rules.judge(clean)) == outcome(rules.judge(spoilt))
+    rules = Policy(rule_sets, Floor(), strategies.ZONES)
+    assert outcome(rules.judge(clean, now)) == outcome(rules.judge(spoilt, now))
     who = asked.identity
     counts = who.member and (who.user is not None if first.group is None else first.group in who.groups)
     assert wrong_in(spoilt.identity) == wrong_in(clean.identity) + counts
 
 
-@given(strategies.policies(), strategies.requests(), ENTRIES, strategies.identities())
+@given(strategies.policies(), strategies.requests(), strategies.moments(), ENTRIES, strategies.identities())
 def test_p3_rules_of_others_never_matter(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, entries: list[EntryRules], somebody: Identity
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, entries: list[EntryRules], somebody: Identity
 ) -> None:
     """P3: neither those of a group in which the user is not, nor those of somebody who was judged a moment ago."""
     other, asked = entries[0], with_rules(asked, *entries[1:])
-    rules = Policy(rule_sets, Floor())
-    before = outcome(rules.judge(asked))
-    rules.judge(attrs.evolve(asked, identity=somebody))
-    rules.judge(attrs.evolve(asked, identity=attrs.evolve(somebody, rules=asked.identity.rules)))
-    assert outcome(rules.judge(asked)) == before
+    rules = Policy(rule_sets, Floor(), strategies.ZONES)
+    before = outcome(rules.judge(asked, now))
+    rules.judge(attrs.evolve(asked, identity=somebody), now)
+    rules.judge(attrs.evolve(asked, identity=attrs.evolve(somebody, rules=asked.identity.rules)), now)
+    assert outcome(rules.judge(asked, now)) == before
     foreign = attrs.evolve(other, group="a group of others")
-    assert outcome(rules.judge(with_rules(asked, foreign, *asked.identity.rules))) == before
+    assert outcome(rules.judge(with_rules(asked, foreign, *asked.identity.rules), now)) == before
 
 
-@given(strategies.policies(), strategies.requests(), ENTRIES)
+@given(strategies.policies(), strategies.requests(), strategies.moments(), ENTRIES)
 def test_p3_the_upper_bound_holds_with_a_directory(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, entries: list[EntryRules]
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, entries: list[EntryRules]
 ) -> None:
     """P3: `may_ever` refuses nothing that `judge` permits."""
     asked = with_rules(asked, *entries)
-    rules = Policy(rule_sets, Floor())
-    if isinstance(rules.judge(asked), Permit):
+    rules = Policy(rule_sets, Floor(), strategies.ZONES)
+    if isinstance(rules.judge(asked, now), Permit):
         assert rules.may_ever(asked.identity, asked.client_address, asked.protocol)

@@ -1,5 +1,6 @@
 """Tests of `trioproxy.policy.index`: it finds what the naive scan finds (P3) and asks only few rules on the way."""
 
+from datetime import datetime
 from ipaddress import IPv4Address
 
 import pytest
@@ -9,53 +10,82 @@ from hypothesis import strategies as st
 from tests.policy import oracle, strategies
 from tests.policy.asking import identity, policy, request
 from trioproxy.policy import AccessRequest, Permit, Rule, RuleSet, Scope, ScopeKind, index
+from trioproxy.policy.hours import minute_of_week
 from trioproxy.policy.index import Index, port_blocks, scope_order
+from trioproxy.policy.leaves import Maybe, Slot
 from trioproxy.policy.rules import EVERY_PORT, Ports, Question
+from trioproxy.sniff import App, Finding
 
 
-def expected_votes(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> dict[str, tuple[int, str]]:
+def expected_votes(rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime) -> dict[Slot, tuple[int, str]]:
     """Layer to place and text of its first matching rule, by asking each rule of each layer."""
-    votes = {}
+    votes: dict[Slot, tuple[int, str]] = {}
+    local = strategies.local(now, asked.identity)
     for scope in oracle.layers_of(asked.identity):
         for number, rule in enumerate(rule_sets.get(scope, ())):
-            if oracle.matches(rule, asked, asked.address):
+            if oracle.matches(rule, asked, asked.address, local):
                 votes[str(scope)] = (number, str(rule))
                 break
     return votes
 
 
-def votes(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> dict[str, tuple[int, str]]:
+def votes(rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime) -> dict[Slot, tuple[int, str]]:
     """The same from the index."""
-    found = Index(rule_sets).votes(Question.of(asked, asked.address))
-    return {entry.scope: (entry.number, entry.text) for entry in found.values()}
+    minute = minute_of_week(now, strategies.ZONES.of(asked.identity.tenant))
+    found = Index(rule_sets).votes(Question.of(asked, asked.address, minute))
+    return {slot: (entry.number, entry.text) for slot, entry in found.items()}
 
 
-@given(strategies.policies(), st.lists(strategies.requests(), min_size=1, max_size=8))
+@given(strategies.policies(), st.lists(strategies.requests(), min_size=1, max_size=8), strategies.moments())
 def test_p3_the_index_finds_what_the_naive_scan_finds(
-    rule_sets: dict[Scope, RuleSet], asked: list[AccessRequest]
+    rule_sets: dict[Scope, RuleSet], asked: list[AccessRequest], now: datetime
 ) -> None:
     """P3: for random layers and requests, the first match of each layer, by number and text."""
     for one in asked:
-        assert expected_votes(rule_sets, one) == votes(rule_sets, one)
+        assert expected_votes(rule_sets, one, now) == votes(rule_sets, one, now)
 
 
-@given(strategies.policies(), st.lists(strategies.requests(), min_size=1, max_size=8))
-def test_p3_with_every_table_in_place(rule_sets: dict[Scope, RuleSet], asked: list[AccessRequest]) -> None:
+@given(strategies.policies(), st.lists(strategies.requests(), min_size=1, max_size=8), strategies.moments())
+def test_p3_with_every_table_in_place(
+    rule_sets: dict[Scope, RuleSet], asked: list[AccessRequest], now: datetime
+) -> None:
     """P3 where even single rules hang below all tables and port lists are covered by coarse blocks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index, "ROW_LENGTH", 0)
         patch.setattr(index, "PORT_BLOCKS_MAX", 3)
         for one in asked:
-            assert expected_votes(rule_sets, one) == votes(rule_sets, one)
+            assert expected_votes(rule_sets, one, now) == votes(rule_sets, one, now)
 
 
-@given(st.lists(strategies.rules(), min_size=1, max_size=12), strategies.requests())
-def test_p3_one_layer_against_its_own_naive_scan(rules: list[Rule], asked: AccessRequest) -> None:
+@given(
+    st.lists(strategies.rules(conditions=True), min_size=1, max_size=12), strategies.requests(), strategies.moments()
+)
+def test_p3_one_layer_against_its_own_naive_scan(rules: list[Rule], asked: AccessRequest, now: datetime) -> None:
     """P3: `RuleSet.naive_first_match` says what a layer means."""
     layer = RuleSet(rules)
-    first = layer.naive_first_match(asked)
-    found = votes({Scope(ScopeKind.GLOBAL): layer}, asked)
+    first = layer.naive_first_match(asked, minute_of_week(now, strategies.ZONES.of(asked.identity.tenant)))
+    found = votes({Scope(ScopeKind.GLOBAL): layer}, asked, now)
     assert found == ({"global": (list(layer).index(first), str(first))} if first else {})
+
+
+@pytest.mark.parametrize("row_length", [4, 0])
+@given(strategies.policies(), strategies.requests(unknown=True), strategies.moments())
+def test_p3_as_long_as_nobody_has_looked_the_first_of_each_kind_is_found(
+    row_length: int, rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime
+) -> None:
+    """P3: beside the votes of the rules that do not ask, the first that would allow, limit or deny."""
+    expected: dict[Slot, tuple[int, str]] = {}
+    local = strategies.local(now, asked.identity)
+    for scope in oracle.layers_of(asked.identity):
+        for number, rule in enumerate(rule_sets.get(scope, ())):
+            if oracle.matches(rule, asked, asked.address, local):
+                terms = rule.rate or rule.quota or rule.hours or rule.scan_ignored
+                maybe = Maybe.DENY if not rule.allow else Maybe.LIMIT if terms else Maybe.ALLOW
+                asks = rule.apps or rule.sni or rule.http_host
+                expected.setdefault((str(scope), maybe) if asks else str(scope), (number, str(rule)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index, "ROW_LENGTH", row_length)
+        assert expected == votes(rule_sets, asked, now)
 
 
 @given(strategies.ports(), st.sampled_from([1, 3, 64]), st.sampled_from([0, *strategies.PORTS, 3, 81, 40_000]))
@@ -161,6 +191,24 @@ SHAPES = {
         {"global": [f"tcp:*(*)->*(443) group=g{n}" for n in range(10_000)]},
         request("192.0.2.1", who=identity("alice", TWENTY)),
         20,
+    ),
+    "names in TLS": (
+        {"global": [f"deny tcp:*(*)->*(443) sni=*.d{n}.example.org" for n in range(10_000)] + ["tcp:*(*)->*(443)"]},
+        request("192.0.2.1", finding=Finding(App.TLS, sni="www.d10000.example.org")),
+        1,
+    ),
+    "hosts in HTTP": (
+        {
+            "global": [f"deny tcp:*(*)->*(443) http-host=d{n}.org,*.d{n}.org" for n in range(9_999)]
+            + ["tcp:*(*)->*(443)"]
+        },
+        request("192.0.2.1", finding=Finding(App.HTTP, http_host="d10000.org")),
+        1,
+    ),
+    "names in TLS, not looked at yet": (
+        {"global": [f"tcp:*(*)->*(443) sni=*.d{n}.example.org" for n in range(10_000)]},
+        request("192.0.2.1"),
+        1,
     ),
     "users' own layers": (
         {

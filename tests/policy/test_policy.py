@@ -1,6 +1,7 @@
 """Tests of `trioproxy.policy.policy`: floor, votes, verdict and explanation."""
 
 import itertools
+from datetime import datetime
 from ipaddress import IPv6Address
 from random import Random
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.policy import oracle, strategies
-from tests.policy.asking import ANYTHING, identity, outcome, policy, request, rule_set
+from tests.policy.asking import ANYTHING, decided, identity, outcome, policy, request, rule_set
 from trioproxy.policy import (
     AccessRequest,
     Floor,
@@ -218,72 +219,79 @@ def test_a_policy_does_not_change() -> None:
         rules.rule_sets[GLOBAL] = rule_set()  # type: ignore[index]
 
 
-def expected_outcome(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> tuple[str, str, str]:
+def expected_outcome(rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime) -> tuple[str, str, str]:
     """Floor, naive votes, and the same for addresses inside."""
     inside = embedded_addresses(asked.address) if isinstance(asked.address, IPv6Address) else ()
     outcomes = []
+    local = strategies.local(now, asked.identity)
     for address in (asked.address, *inside):
         part = Floor().part_of(address, asked.port, asked.protocol)
-        outcomes.append(("floor", "", part) if part else oracle.judge_rules(rule_sets, asked, address))
+        outcomes.append(("floor", "", part) if part else oracle.judge_rules(rule_sets, asked, address, local))
     return next((found for found in outcomes if found[0] != "permit"), outcomes[0])
 
 
-@given(strategies.policies(), strategies.requests())
-def test_p3_the_verdict_is_that_of_the_naive_scan(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> None:
+@given(strategies.policies(), strategies.requests(), strategies.moments())
+def test_p3_the_verdict_is_that_of_the_naive_scan(
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime
+) -> None:
     """P3: over all layers, with the deciding layer and rule; and the explanation says the same."""
-    rules = Policy(rule_sets, Floor())
-    verdict = rules.judge(asked)
-    assert expected_outcome(rule_sets, asked) == outcome(verdict)
-    assert verdict == rules.explain(asked).verdict
+    rules = Policy(rule_sets, Floor(), strategies.ZONES)
+    verdict = rules.judge(asked, now)
+    assert expected_outcome(rule_sets, asked, now) == decided(verdict)
+    assert verdict == rules.explain(asked, now).verdict
     assert verdict.request is asked
 
 
-@given(strategies.policies(), strategies.requests())
+@given(strategies.policies(), strategies.requests(), strategies.moments())
 def test_p3_nonmembers_are_judged_as_if_there_were_no_other_layer(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime
 ) -> None:
     """P3: without the inner layers and without the rules of a directory the verdict is the same."""
     outside = attrs.evolve(asked, identity=attrs.evolve(asked.identity, member=False))
     bare = attrs.evolve(asked, identity=attrs.evolve(asked.identity, rules=()))
-    verdict = Policy(rule_sets, Floor()).judge(outside)
-    assert outcome(verdict) == outcome(Policy({GLOBAL: rule_sets[GLOBAL]}, Floor()).judge(bare))
+    verdict = Policy(rule_sets, Floor(), strategies.ZONES).judge(outside, now)
+    assert outcome(verdict) == outcome(Policy({GLOBAL: rule_sets[GLOBAL]}, Floor(), strategies.ZONES).judge(bare, now))
 
 
-@given(strategies.policies(), strategies.requests(), strategies.rules(), st.data())
+@given(strategies.policies(), strategies.requests(), strategies.moments(), strategies.rules(), st.data())
 def test_p3_a_deny_more_never_allows_more(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, rule: Rule, data: st.DataObject
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, rule: Rule, data: st.DataObject
 ) -> None:
     """P3, monotonicity: adding a deny anywhere never turns a refusal into a permit."""
     scope = data.draw(st.sampled_from(list(rule_sets)))
     place = data.draw(st.integers(0, len(rule_sets[scope])))
     layer = rule_sets[scope]
     stricter = {**rule_sets, scope: RuleSet([*layer[:place], attrs.evolve(rule, allow=False), *layer[place:]])}
-    if isinstance(Policy(rule_sets, Floor()).judge(asked), Refusal):
-        assert isinstance(Policy(stricter, Floor()).judge(asked), Refusal)
+    if isinstance(Policy(rule_sets, Floor(), strategies.ZONES).judge(asked, now), Refusal):
+        assert isinstance(Policy(stricter, Floor(), strategies.ZONES).judge(asked, now), Refusal)
 
 
-@given(strategies.policies(), strategies.requests(), strategies.rules())
+@given(strategies.policies(), strategies.requests(), strategies.moments(), strategies.rules())
 def test_p3_an_allow_below_a_deny_of_the_layer_changes_nothing(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, rule: Rule
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, rule: Rule
 ) -> None:
     """P3, monotonicity: inside a layer the first match decides, so an allow behind `deny any` is dead."""
     everything = parse_rule("deny any:*(*)->*(*)")
     denied = {**rule_sets, GLOBAL: RuleSet([*rule_sets[GLOBAL], everything])}
     added = {**rule_sets, GLOBAL: RuleSet([*rule_sets[GLOBAL], everything, attrs.evolve(rule, allow=True)])}
-    assert Policy(denied, Floor()).judge(asked) == Policy(added, Floor()).judge(asked)
+    assert Policy(denied, Floor(), strategies.ZONES).judge(asked, now) == Policy(
+        added, Floor(), strategies.ZONES
+    ).judge(asked, now)
 
 
-@given(strategies.policies(), strategies.requests())
-def test_p3_without_rules_everything_is_denied(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> None:
+@given(strategies.policies(), strategies.requests(), strategies.moments())
+def test_p3_without_rules_everything_is_denied(
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime
+) -> None:
     """P3: removing all rules denies, by the floor or because nothing allows it."""
-    empty = Policy(dict.fromkeys(rule_sets, RuleSet()), Floor())
+    empty = Policy(dict.fromkeys(rule_sets, RuleSet()), Floor(), strategies.ZONES)
     asked = attrs.evolve(asked, identity=attrs.evolve(asked.identity, rules=()))
-    assert outcome(empty.judge(asked))[0] in ("floor", "no rule allows it")
+    assert outcome(empty.judge(asked, now))[0] in ("floor", "no rule allows it")
 
 
-@given(strategies.policies(), strategies.requests(), st.randoms(use_true_random=False))
+@given(strategies.policies(), strategies.requests(), strategies.moments(), st.randoms(use_true_random=False))
 def test_p3_the_order_of_layers_and_groups_is_irrelevant(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, random: Random
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime, random: Random
 ) -> None:
     """P3: only the order inside a layer counts."""
     items = list(rule_sets.items())
@@ -291,19 +299,21 @@ def test_p3_the_order_of_layers_and_groups_is_irrelevant(
     groups = list(asked.identity.groups)
     random.shuffle(groups)
     shuffled = attrs.evolve(asked, identity=attrs.evolve(asked.identity, groups=frozenset(groups)))
-    assert outcome(Policy(rule_sets, Floor()).judge(asked)) == outcome(Policy(dict(items), Floor()).judge(shuffled))
+    assert outcome(Policy(rule_sets, Floor(), strategies.ZONES).judge(asked, now)) == outcome(
+        Policy(dict(items), Floor(), strategies.ZONES).judge(shuffled, now)
+    )
 
 
-@given(strategies.policies(), strategies.requests())
+@given(strategies.policies(), strategies.requests(), strategies.moments())
 def test_p3_spelling_an_address_differently_changes_nothing(
-    rule_sets: dict[Scope, RuleSet], asked: AccessRequest
+    rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime
 ) -> None:
     """P3, canonical equivalence: a mapped address, once canonical, is judged as the IPv4 address it is."""
     if asked.address.version == 4:
         mapped = canonical_address(IPv6Address(f"::ffff:{asked.address}"))
         again = attrs.evolve(asked, address=mapped)
-        rules = Policy(rule_sets, Floor())
-        assert rules.judge(asked) == rules.judge(again)
+        rules = Policy(rule_sets, Floor(), strategies.ZONES)
+        assert rules.judge(asked, now) == rules.judge(again, now)
 
 
 @pytest.mark.parametrize("protocol", RuleProtocol)

@@ -1,5 +1,6 @@
 """Tests of `trioproxy.policy.reach`, through `Policy.may_ever`."""
 
+from datetime import datetime
 from ipaddress import ip_address
 
 import attrs
@@ -30,6 +31,13 @@ def test_an_allow_rule_in_one_of_the_layers_is_enough(scope: str) -> None:
 def test_layers_of_others_do_not_help(scope: str) -> None:
     """DESIGN section 1: no tenant, group or user sees or affects another."""
     assert not policy({scope: ["any:*(*)->*(*)"]}).may_ever(identity("alice", ["staff"]), INSIDE, TCP)
+
+
+def test_hours_and_findings_are_left_open() -> None:
+    """A name is looked up for whom a rule allows something at some hour, or for some kind of traffic."""
+    assert policy({"global": ["tcp:*(*)->*(*) when=08:00-18:00"]}).may_ever(identity(), INSIDE, TCP)
+    either = policy({"global": ["any:*(*)->*(*) app=tls"]})
+    assert [either.may_ever(identity(), INSIDE, protocol) for protocol in (TCP, UDP, BIND)] == [True, False, False]
 
 
 def test_a_deny_rule_allows_nothing() -> None:
@@ -70,9 +78,9 @@ def test_nonmembers_reach_what_the_global_layer_allows(option: str) -> None:
     assert inner.may_ever(identity(), INSIDE, TCP)
 
 
-@given(strategies.policies(), strategies.requests())
-def test_it_is_an_upper_bound(rule_sets: dict[Scope, RuleSet], asked: AccessRequest) -> None:
+@given(strategies.policies(), strategies.requests() | strategies.requests(unknown=True), strategies.moments())
+def test_it_is_an_upper_bound(rule_sets: dict[Scope, RuleSet], asked: AccessRequest, now: datetime) -> None:
     """What is permitted may ever be: False never refuses what `judge` permits."""
-    rules = Policy(rule_sets, Floor())
-    if isinstance(rules.judge(asked), Permit):
+    rules = Policy(rule_sets, Floor(), strategies.ZONES)
+    if isinstance(rules.judge(asked, now), Permit):
         assert rules.may_ever(asked.identity, asked.client_address, asked.protocol)

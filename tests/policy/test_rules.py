@@ -1,5 +1,6 @@
 """Tests of `trioproxy.policy.rules`."""
 
+from datetime import datetime
 from ipaddress import ip_network
 
 import pytest
@@ -9,6 +10,7 @@ from tests.policy import oracle, strategies
 from tests.policy.asking import identity, request
 from trioproxy.policy import AccessRequest, Rule, RuleProtocol, Scope, check_scope, parse_rule
 from trioproxy.policy.rules import EVERYWHERE, Area, Domain, Question, host_ranges
+from trioproxy.sniff import App, Finding
 
 
 def matches(rule: str, asked: AccessRequest) -> bool:
@@ -139,10 +141,72 @@ def test_a_client_without_login_is_no_user_and_in_no_group() -> None:
     assert [matches(rule, asked) for rule in rules] == [True, False, False]
 
 
-@given(strategies.rules(for_global=True), strategies.requests())
-def test_p3_a_rule_means_what_the_plain_reading_says(rule: Rule, asked: AccessRequest) -> None:
-    """P3: number lines against `ipaddress`, for each part of a rule."""
-    assert oracle.matches(rule, asked, asked.address) == rule.matches(Question.of(asked, asked.address))
+@given(
+    strategies.rules(for_global=True, conditions=True),
+    strategies.requests() | strategies.requests(unknown=True),
+    strategies.moments(),
+)
+def test_p3_a_rule_means_what_the_plain_reading_says(rule: Rule, asked: AccessRequest, now: datetime) -> None:
+    """P3: number lines against `ipaddress`, minutes of the week against dates, for each part of a rule."""
+    local = strategies.local(now, asked.identity)
+    minute = local.weekday() * 1440 + local.hour * 60 + local.minute
+    assert oracle.matches(rule, asked, asked.address, local) == rule.matches(Question.of(asked, asked.address, minute))
+
+
+def test_a_rule_with_hours_is_never_asked_without_a_time() -> None:
+    """Nobody guesses: the caller forgot something."""
+    with pytest.raises(AssertionError, match="asked without a time"):
+        matches("tcp:*(*)->*(*) when=08:00-18:00", request("192.0.2.1"))
+
+
+@pytest.mark.parametrize(
+    ("condition", "fitting"),
+    [
+        ("app=tls", {"tls", "sni", "ech"}),
+        ("app=http,unknown", {"http", "host", "address", "unknown"}),
+        ("sni=www.example.org", {"sni", "ech"}),
+        ("sni=*.example.org", {"sni", "ech"}),
+        ("sni=example.org,*.example.com", set()),
+        ("http-host=*.example.org", {"host"}),
+        ("http-host=192.0.2.1,2001:db8::1", {"address"}),
+        ("app=ssh", set()),
+    ],
+)
+def test_what_a_flow_is_found_to_be(condition: str, fitting: set[str]) -> None:
+    """A name in a rule is compared with the name in the ClientHello or the request; ECH changes nothing about that."""
+    findings = {
+        "tls": Finding(App.TLS),
+        "sni": Finding(App.TLS, sni="www.example.org"),
+        "ech": Finding(App.TLS, sni="www.example.org", ech=True),
+        "http": Finding(App.HTTP),
+        "host": Finding(App.HTTP, http_host="www.example.org"),
+        "address": Finding(App.HTTP, http_host="2001:db8::1"),
+        "unknown": Finding(App.UNKNOWN),
+    }
+    rule = f"tcp:*(*)->*(*) {condition}"
+    found = {key for key, finding in findings.items() if matches(rule, request("192.0.2.1", finding=finding))}
+    assert fitting == found
+    assert matches(rule, request("192.0.2.1"))  # nobody has looked: it may
+
+
+@pytest.mark.parametrize(
+    ("rule", "protocols"),
+    [
+        ("any:*(*)->*(*)", set(RuleProtocol)),
+        ("any:*(*)->*(*) app=tls", {RuleProtocol.TCP}),
+        ("any:*(*)->*(*) app=quic", {RuleProtocol.UDP}),
+        ("any:*(*)->*(*) app=tls,quic", {RuleProtocol.TCP, RuleProtocol.UDP}),
+        ("any:*(*)->*(*) app=unknown", {RuleProtocol.TCP, RuleProtocol.UDP}),
+        ("any:*(*)->*(*) sni=example.org", {RuleProtocol.TCP}),
+        ("any:*(*)->*(*) http-host=example.org app=http", {RuleProtocol.TCP}),
+        ("udp:*(*)->*(*) app=unknown,dns", {RuleProtocol.UDP}),
+    ],
+)
+def test_what_can_be_found_says_which_protocol_a_rule_is_about(rule: str, protocols: set[RuleProtocol]) -> None:
+    """`any:` with app=tls is about TCP; what BIND carries is looked at by nobody, so no such rule speaks about it."""
+    assert protocols == parse_rule(rule).protocols
+    asked = {p for p in RuleProtocol if matches(rule, request("192.0.2.1", protocol=p))}
+    assert protocols == asked
 
 
 def test_the_ranges_of_hosts() -> None:

@@ -84,7 +84,9 @@ def explain(  # noqa: PLR0913 - the options of a command
         host=host,
         port=port,
         refused=tuple(refused),
-        layers=Layers(Policy(rule_sets, build_floor(config), blocks), snapshot.rules, directory_layers(identity)),
+        layers=Layers(
+            Policy(rule_sets, build_floor(config), blocks=blocks), snapshot.rules, directory_layers(identity)
+        ),
         addresses=tuple(dict.fromkeys(addresses)),
         limits=LimitBook(snapshot.limits),
     )

@@ -3,12 +3,14 @@
 from trioproxy.policy.blocks import Block, BlockKind, Blocks, BlockSubject
 from trioproxy.policy.canonical import CanonicalError, canonical_address, canonical_host
 from trioproxy.policy.directory import DirectoryLayer, directory_layers, rule_problems
+from trioproxy.policy.explanation import Explanation, LayerVote, RuleHours, Vote
 from trioproxy.policy.floor import Floor, OwnEndpoints
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
+from trioproxy.policy.hours import Hours, TimeZones
 from trioproxy.policy.limits import EachLimits, Limit, LimitBook, Party
-from trioproxy.policy.policy import Explanation, LayerVote, Policy, Vote
+from trioproxy.policy.policy import Policy
 from trioproxy.policy.ranges import IPNetwork
-from trioproxy.policy.request import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
+from trioproxy.policy.request import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Term, Verdict
 from trioproxy.policy.rules import Rule, check_scope
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
@@ -25,6 +27,7 @@ __all__ = [
     "EachLimits",
     "Explanation",
     "Floor",
+    "Hours",
     "IPAddress",
     "IPNetwork",
     "LayerVote",
@@ -37,11 +40,14 @@ __all__ = [
     "Reason",
     "Refusal",
     "Rule",
+    "RuleHours",
     "RuleProtocol",
     "RuleSet",
     "RuleSyntaxError",
     "Scope",
     "ScopeKind",
+    "Term",
+    "TimeZones",
     "Verdict",
     "Vote",
     "canonical_address",

@@ -6,6 +6,7 @@ write one entry does not undo what another of the same name forbids. A text that
 allows nor denies anything, and `rule_problems` tells of it.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
@@ -13,14 +14,25 @@ import attrs
 
 from auth import EntryRules, Identity
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
-from trioproxy.policy.index import Entry, LayerIndex, Votes
+from trioproxy.policy.hours import Hours
+from trioproxy.policy.index import LayerIndex
+from trioproxy.policy.leaves import Votes
 from trioproxy.policy.ranges import address_number, within
 from trioproxy.policy.request import IPAddress, RuleProtocol
 from trioproxy.policy.rules import Question, Rule, check_scope, host_ranges
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["PROBLEMS_MAX", "TEXTS_MAX", "DirectoryLayer", "add_votes", "directory_layers", "rule_problems"]
+__all__ = [
+    "PROBLEMS_MAX",
+    "TEXTS_MAX",
+    "DirectoryLayer",
+    "add_votes",
+    "ask_findings",
+    "directory_layers",
+    "have_hours",
+    "rule_problems",
+]
 
 PROBLEMS_MAX: Final = 3  # told of one entry; whoever mends these sees the next
 TEXTS_MAX: Final = 1_000  # of one entry: reading them takes 25 ms
@@ -33,10 +45,13 @@ class DirectoryLayer:
 
     Attributes:
         scope: the layer.
+        name: the same as text.
         origin: the DN of the entry.
         rules: those of its texts that are rules, in their order.
         problems: a line about each of the first others, and how many more there are.
         wrong: how many others there are.
+        hours: those of its rules.
+        asks: whether one of them asks what a flow is.
     """
 
     scope: Scope
@@ -44,10 +59,20 @@ class DirectoryLayer:
     rules: RuleSet
     problems: tuple[str, ...]
     wrong: int
-    _name: str = attrs.field(init=False, repr=False)
+    hours: frozenset[Hours] = attrs.field(init=False, repr=False)
+    asks: bool = attrs.field(init=False, repr=False)
+    name: str = attrs.field(init=False, repr=False)
     _index: LayerIndex = attrs.field(init=False, repr=False)
 
-    @_name.default
+    @hours.default
+    def _hours_of_rules(self) -> frozenset[Hours]:
+        return frozenset(rule.hours for rule in self.rules if rule.hours is not None)
+
+    @asks.default
+    def _has_asking_rules(self) -> bool:
+        return any(rule.asks for rule in self.rules)
+
+    @name.default
     def _name_of_scope(self) -> str:
         return str(self.scope)
 
@@ -55,17 +80,17 @@ class DirectoryLayer:
     def _index_of_rules(self) -> LayerIndex:
         return LayerIndex(self.scope, self.rules, self.origin)
 
-    def vote(self, question: Question) -> Entry | None:
-        """The first of its rules that matches."""
+    def votes(self, question: Question) -> Votes:
+        """The first of its rules that matches, and what may match, if it is not known what the flow is."""
         votes: Votes = {}
         self._index.collect(question, votes)
-        return votes.get(self._name)
+        return votes
 
     def may_ever(self, client_address: IPAddress, protocol: RuleProtocol) -> bool:
         """Could any destination be permitted? See `Policy.may_ever`."""
         number = address_number(client_address)
         return any(
-            rule.allow and rule.protocol in (None, protocol) and within(host_ranges(rule.source), number)
+            rule.allow and protocol in rule.protocols and within(host_ranges(rule.source), number)
             for rule in self.rules
         )
 
@@ -90,16 +115,37 @@ def directory_layers(identity: Identity) -> list[DirectoryLayer]:
     ]
 
 
-def add_votes(identity: Identity, question: Question, votes: Votes) -> None:
-    """Let the entries vote for each layer that has no vote yet; of several for one layer a deny counts."""
+def add_votes(layers: Iterable[DirectoryLayer], question: Question, votes: Votes) -> None:
+    """Let the entries vote for each layer that has no vote yet; of several for one layer a deny counts.
+
+    Where several allow, the terms of each hold: their votes stand beside that of the layer.
+    """
     voted = frozenset(votes)
-    for layer in directory_layers(identity):
-        entry = layer.vote(question)
-        if entry is None or entry.scope in voted:
+    for layer in layers:
+        entry = layer.votes(question).get(layer.name)
+        if entry is None or layer.name in voted:
             continue
-        known = votes.get(entry.scope)
+        known = votes.get(layer.name)
         if known is None or entry.rank < known.rank:
-            votes[entry.scope] = entry
+            votes[layer.name] = entry
+        elif entry.rule.has_terms:
+            votes[f"{layer.name} {layer.origin}"] = entry
+
+
+def have_hours(layers: Iterable[DirectoryLayer]) -> bool:
+    """Does one of these rules have hours?"""
+    for layer in layers:  # noqa: SIM110 - a loop costs half of any() with a generator, and this is asked per verdict
+        if layer.hours:
+            return True
+    return False
+
+
+def ask_findings(layers: Iterable[DirectoryLayer]) -> bool:
+    """Does one of these rules ask what a flow is?"""
+    for layer in layers:  # noqa: SIM110 - as above
+        if layer.asks:
+            return True
+    return False
 
 
 def rule_problems(identity: Identity) -> tuple[str, ...]:

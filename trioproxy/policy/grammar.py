@@ -4,34 +4,34 @@ r"""The text of a rule, read from left to right; each error knows its column.
     protocol = "tcp" | "udp" | "bind" | "any"
     host     = "*" | address | address "/" prefix | name | "*." name | "internet" | "private"
     ports    = "*" | port or from-to { "," port or from-to }
-    option   = ( "user" | "group" | "log" | "note" ) "=" ( word | '"' text '"' )
+    option   = key "=" ( word | '"' text '"' )
 
-Spaces separate words and may surround the arrow. In quotes, \" and \\ stand for " and \.
+Spaces separate words and may surround the arrow. In quotes, \" and \\ stand for " and \. What the keys are and may say
+is in `trioproxy.policy.options`.
 """
 
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from trioproxy.policy.canonical import CanonicalError, canonical_host
+from trioproxy.policy.options import KEYS, NOTE_LENGTH_MAX, OptionError, conflicts, read_option
 from trioproxy.policy.ranges import IPNetwork
 from trioproxy.policy.request import RuleProtocol
 from trioproxy.policy.rules import EVERY_PORT, Area, Domain, Host, Ports, Rule
-from trioproxy.policy.scope import Scope
 
 __all__ = ["NOTE_LENGTH_MAX", "PORT_ITEMS_MAX", "RULE_LENGTH_MAX", "RuleSyntaxError", "parse_rule"]
 
-RULE_LENGTH_MAX: Final = 4096  # characters; room for two names, two full port lists, two owners and a note
+# Characters; room for two full port lists, two owners and each option at its longest. With the limits of the parts no
+# accepted rule prints longer than this.
+RULE_LENGTH_MAX: Final = 8192
 PORT_ITEMS_MAX: Final = 64  # as many as iptables' multiport has, four times over
-NOTE_LENGTH_MAX: Final = 500  # characters; with these limits no accepted rule prints longer than RULE_LENGTH_MAX
 
 _PROTOCOLS: Final = {"any": None} | {protocol.value: protocol for protocol in RuleProtocol}
 _AREAS: Final = {area.value: area for area in Area}
-_PLANNED: Final = ("rate", "burst", "quota", "when", "app", "sni")
-_OPTIONS: Final = ("user", "group", "log", "note")
-_ANSWERS: Final = {"yes": True, "no": False}
+_EACH_KEY: Final = f"{', '.join(f'{key}=' for key in KEYS[:-1])} or {KEYS[-1]}="
 
 _VERB: Final = re.compile(r"(allow|deny)(?: +|$)")
 _PROTOCOL: Final = re.compile(r"([^ :]*):")
@@ -77,14 +77,12 @@ def parse_rule(text: str) -> Rule:
 
 @attrs.define
 class _Reader:
-    """The text, how far it has been read, and the options found."""
+    """The text, how far it has been read, the options found, and where."""
 
     text: str
     place: int = 0
-    user: Scope | None = None
-    group: Scope | None = None
-    log: bool | None = None
-    note: str = ""
+    options: dict[str, Any] = attrs.field(factory=dict)  # by the fields of `Rule`
+    places: dict[str, int] = attrs.field(factory=dict)  # by key
 
     def rule(self) -> Rule:
         self._take(_SPACES)
@@ -97,18 +95,18 @@ class _Reader:
         destination = self._host()
         destination_ports = self._ports()
         self._options()
-        return Rule(
+        rule = Rule(
             allow=verb is None or verb[1] == "allow",
             protocol=protocol,
             source=source,
             source_ports=source_ports,
             destination=destination,
             destination_ports=destination_ports,
-            user=self.user,
-            group=self.group,
-            log=self.log,
-            note=self.note,
+            **self.options,
         )
+        for key, expected in conflicts(rule):
+            raise self._error(expected, self.places[key])
+        return rule
 
     def _take(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         found = pattern.match(self.text, self.place)
@@ -208,44 +206,31 @@ class _Reader:
         return first, last
 
     def _options(self) -> None:
-        seen: set[str] = set()
         while self.place < len(self.text):
             if not self._take(_SPACES):
                 raise self._error("a space before the option")
             place = self.place
             key = self._word(_KEY)
-            if key in _PLANNED:
-                raise self._error(f"user=, group=, log= or note= ({key}= is not supported yet)", place)
-            if key not in _OPTIONS:
-                raise self._error("user=, group=, log= or note=", place)
-            if key in seen:
+            if key not in KEYS:
+                raise self._error(_EACH_KEY, place)
+            if key in self.places:
                 raise self._error(f"{key}= only once", place)
             if not self.text.startswith("=", self.place):
                 raise self._error(f"'=' after {key}")
             self.place += 1
+            self.places[key] = place
             self._option(key)
-            seen.add(key)
 
     def _option(self, key: str) -> None:
-        place = self.place
+        begin = self.place
         value = self._value()
-        if key == "log":
-            if value not in _ANSWERS:
-                raise self._error("yes or no", place)
-            self.log = _ANSWERS[value]
-        elif key == "note":
-            if len(value) > NOTE_LENGTH_MAX:
-                raise self._error(f"a note of at most {NOTE_LENGTH_MAX} characters", place)
-            self.note = value
-        else:
-            try:
-                owner = Scope.parse(f"{key}:{value}")
-            except ValueError as exc:
-                raise self._error(f"NAME or TENANT/NAME: {exc}", place) from exc
-            if key == "user":
-                self.user = owner
-            else:
-                self.group = owner
+        try:
+            field, found = read_option(key, value)
+        except OptionError as exc:
+            # What goes before the place in a list holds no escapes, so it is as long in the text as in the value.
+            quote = 1 if exc.place and self.text.startswith('"', begin) else 0
+            raise self._error(str(exc), begin + quote + exc.place) from exc
+        self.options[field] = found
 
     def _value(self) -> str:
         found = self._take(_VALUE)

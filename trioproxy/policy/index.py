@@ -4,27 +4,28 @@ The rules of all layers hang in trees of tables, one level for each part of a ru
 
     protocol -> destination -> its ports -> whose (user, group or tenant) -> source -> its ports -> rules
 
-A table only leaves out rules that cannot match; what is left is asked itself (`Rule.matches`), in order, until one
-says yes. So a mistake here can overlook a rule, but never make one match, and the property test against the naive scan
-looks for exactly that. All layers share one tree per tenant because a user in twenty groups has twenty-three of them:
+What hangs at their ends, rules that ask what a flow is among it, is in `trioproxy.policy.leaves`. A table only leaves
+out rules that cannot match; what is left is asked itself (`Rule.matches`), in order, until one says yes. So a mistake
+here can overlook a rule, but never make one match, and the property test against the naive scan looks for exactly that.
+
+All layers share one tree per tenant because a user in twenty groups has twenty-three of them:
 one walk costs less than twenty-three look-ups. Rules of the global layer without `user=` and `group=` have a tree of
 their own, so that they are not copied for each tenant; and no request ever walks the tree of another tenant. Those with
 `user=` or `group=` stand a second time in a tree without the inner layers, for users outside the proxy group.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
-import attrs
-
+from trioproxy.policy.leaves import Entry, NameTree, Node, Votes, leaf
 from trioproxy.policy.ranges import RangeTable
 from trioproxy.policy.request import RuleProtocol
 from trioproxy.policy.rules import Domain, Host, Ports, Question, Rule, host_ranges
 from trioproxy.policy.ruleset import RuleSet
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["Entry", "Index", "LayerIndex", "Votes", "port_blocks", "scope_order"]
+__all__ = ["Index", "LayerIndex", "port_blocks", "scope_order"]
 
 ROW_LENGTH: Final = 4  # asking four rules costs about as much as one more table
 _PORTS: Final = 65536
@@ -33,40 +34,6 @@ PORT_BLOCKS_MAX: Final = (
 )
 
 Build: TypeAlias = "Callable[[list[Entry]], Node]"
-
-
-@attrs.frozen(eq=False)
-class Entry:
-    """A rule in its place.
-
-    Attributes:
-        rule: what is asked.
-        number: its place in its layer.
-        rank: the lowest of several votes decides: a deny before each allow, outer layers before inner ones.
-        scope: the text of the layer.
-        text: the text of the rule.
-        audience: whom it is about: `user=alice` in the global layer is about as many as the layer `user:alice`.
-        origin: where it is written, if that is not the store.
-    """
-
-    rule: Rule
-    number: int
-    rank: tuple[bool, int, str, str]
-    scope: str
-    text: str
-    audience: Scope
-    origin: str = ""
-
-
-Votes: TypeAlias = dict[str, Entry]  # for each layer (by its text) the first entry that matches
-
-
-class Node(Protocol):
-    """A table, or the row of rules at the end."""
-
-    def collect(self, question: Question, votes: Votes) -> None:
-        """Note for each layer the first matching entry below this node, unless an earlier one is known."""
-        ...
 
 
 def scope_order(scope: Scope) -> tuple[int, str, str]:
@@ -80,7 +47,7 @@ def _entries(scope: Scope, rules: Iterable[Rule], origin: str = "") -> Iterator[
     for number, rule in enumerate(rules):
         audience = rule.user or rule.group or scope
         entry = Entry(rule, number, (rule.allow, *order), name, str(rule), audience, origin)
-        for protocol in RuleProtocol if rule.protocol is None else (rule.protocol,):
+        for protocol in rule.protocols:
             yield protocol, entry
 
 
@@ -136,61 +103,6 @@ class LayerIndex:
             tree.collect(question, votes)
 
 
-class _Row:
-    """Rules of one layer in their order; the end of each path."""
-
-    __slots__ = ("_entries", "_scope")
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        # Unpacked once, because this loop is most of what a verdict costs.
-        self._entries = tuple((entry.number, entry.rule.matches, entry) for entry in entries)
-        self._scope = entries[0].scope
-
-    def collect(self, question: Question, votes: Votes) -> None:
-        known = votes.get(self._scope)
-        for number, matches, entry in self._entries:
-            if known is not None and number >= known.number:
-                return
-            if matches(question):
-                votes[self._scope] = entry
-                return
-
-
-class _Name:
-    """A name in the tree of names, from the last label to the first."""
-
-    __slots__ = ("below", "children", "here")
-
-    def __init__(self) -> None:
-        self.here: Node | None = None
-        self.below: Node | None = None
-        self.children: dict[str, _Name] = {}
-
-    def add(self, domain: Domain, node: Node) -> None:
-        name = self
-        for label in reversed(domain.name.split(".")):
-            if label not in name.children:
-                name.children[label] = _Name()
-            name = name.children[label]
-        if domain.below:
-            name.below = node
-        else:
-            name.here = node
-
-    def collect(self, question: Question, votes: Votes, asked: str) -> None:
-        # Leaves as soon as no rule ends like the name: a name of 127 labels costs no more than the rules are deep.
-        name = self
-        for label in reversed(asked.split(".")):
-            if name.below is not None:
-                name.below.collect(question, votes)
-            child = name.children.get(label)
-            if child is None:
-                return
-            name = child
-        if name.here is not None:
-            name.here.collect(question, votes)
-
-
 class _DestinationTable:
     """By destination: networks and areas in one sorted table, names in a tree."""
 
@@ -202,7 +114,7 @@ class _DestinationTable:
             hosts[entry.rule.destination].append(entry)
         children = {host: build(below) for host, below in hosts.items()}
         self._ranges = RangeTable((host_ranges(host), child) for host, child in children.items())
-        self._names = _Name()
+        self._names = NameTree()
         for host, child in children.items():
             if isinstance(host, Domain):
                 self._names.add(host, child)
@@ -295,7 +207,7 @@ class _PortTable:
 
 
 def _by_destination(entries: list[Entry]) -> Node:
-    return _Row(entries) if len(entries) <= ROW_LENGTH else _DestinationTable(entries, _everybody)
+    return leaf(entries) if len(entries) <= ROW_LENGTH else _DestinationTable(entries, _everybody)
 
 
 def _by_destination_port(entries: list[Entry], build: Build) -> Node:
@@ -310,7 +222,7 @@ def _by_destination_port(entries: list[Entry], build: Build) -> Node:
 
 def _by_source(entries: list[Entry]) -> Node:
     if len(entries) <= ROW_LENGTH:
-        return _Row(entries)
+        return leaf(entries)
     hosts: defaultdict[Host, list[Entry]] = defaultdict(list)
     for entry in entries:
         hosts[entry.rule.source].append(entry)
@@ -319,12 +231,12 @@ def _by_source(entries: list[Entry]) -> Node:
 
 def _by_source_port(entries: list[Entry]) -> Node:
     if len(entries) <= ROW_LENGTH:
-        return _Row(entries)
+        return leaf(entries)
     blocks: defaultdict[int, list[Entry]] = defaultdict(list)
     for entry in entries:
         for block in port_blocks(entry.rule.source_ports, 1):  # one, so that the two port levels do not multiply
             blocks[block].append(entry)
-    return _PortTable({block: _Row(below) for block, below in blocks.items()}, of_client=True)
+    return _PortTable({block: leaf(below) for block, below in blocks.items()}, of_client=True)
 
 
 def _everybody(entries: list[Entry]) -> Node:

@@ -20,7 +20,8 @@ _Sources: TypeAlias = RangeTable[bool]
 class Reach:
     """From which addresses each user, group, tenant and everybody may do something, for each protocol. Immutable.
 
-    Once as all layers say it, and once as the global layer alone does, for those outside the proxy group.
+    Once as all layers say it, and once as the global layer alone does, for those outside the proxy group. At any hour,
+    and whatever the flow may turn out to be.
     """
 
     def __init__(self, rule_sets: Mapping[Scope, RuleSet]) -> None:
@@ -28,8 +29,7 @@ class Reach:
         for scope, rules in rule_sets.items():
             memberships = (True, False) if scope.kind is ScopeKind.GLOBAL else (True,)
             for rule in rules:
-                protocols = RuleProtocol if rule.protocol is None else (rule.protocol,)
-                for member, protocol in product(memberships, protocols if rule.allow else ()):
+                for member, protocol in product(memberships, rule.protocols if rule.allow else ()):
                     hosts[member, protocol, rule.user or rule.group or scope].add(rule.source)
         # Most layers allow from the same few sources, `*` above all: they share one table.
         tables = {

@@ -2,13 +2,17 @@
 
 import enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from auth import Identity
+from trioproxy.sniff import Finding
 
-__all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Verdict"]
+if TYPE_CHECKING:
+    from trioproxy.policy.rules import Rule
+
+__all__ = ["AccessRequest", "IPAddress", "Permit", "Reason", "Refusal", "RuleProtocol", "Term", "Verdict"]
 
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 
@@ -35,6 +39,7 @@ class AccessRequest:
         name: the canonical name the client asked for, or None if it gave an address.
         address: one canonical candidate address that would be contacted.
         port: 0 to 65535.
+        finding: what the first bytes of the flow said; None: nobody has looked yet, or ever will.
     """
 
     identity: Identity
@@ -44,6 +49,7 @@ class AccessRequest:
     name: str | None
     address: IPAddress
     port: int
+    finding: Finding | None = None
 
 
 class Reason(enum.Enum):
@@ -53,6 +59,23 @@ class Reason(enum.Enum):
     NO_RULE = "no rule allows it"
     FLOOR = "floor"
     BLOCKED = "blocked"
+    HOURS = "not at this hour"
+    APP = "not for what the traffic is"
+
+
+@attrs.frozen
+class Term:
+    """What a rule that permits asks in return: a rate, a quota, its hours, or that nobody takes its flows for a scan.
+
+    Attributes:
+        scope: the layer of the rule, in its text form.
+        text: the canonical text of the rule.
+        rule: the rule.
+    """
+
+    scope: str
+    text: str
+    rule: "Rule" = attrs.field(eq=False)  # equal texts are equal rules
 
 
 @attrs.frozen
@@ -64,12 +87,17 @@ class Permit:
         scope: the layer that decided, in its text form, e.g. `user:alice`.
         rule: the canonical text of the rule that decided.
         log: what that rule says about the record of the flow: more (True), none (False), the usual (None).
+        terms: under which it is permitted; all of them hold together.
+        sniff: only to look what the flow is: ask again with the finding before anything goes on. `scope` and `rule` are
+            then what may come out, and there are no terms yet.
     """
 
     request: AccessRequest
     scope: str
     rule: str
     log: bool | None = None
+    terms: tuple[Term, ...] = ()
+    sniff: bool = False
 
 
 @attrs.frozen
@@ -78,9 +106,11 @@ class Refusal:
 
     Attributes:
         request: exactly what was judged.
-        reason: what made the verdict.
-        scope: the layer whose rule decided; empty unless `reason` is RULE.
-        rule: the text of that rule, for FLOOR which part of the floor it is, for BLOCKED the block; empty for NO_RULE.
+        reason: what made the verdict. HOURS: at another time of the week it would be permitted. APP: it may be, with
+            another finding.
+        scope: the layer whose rule decided; empty if none did.
+        rule: the text of that rule, for FLOOR which part of the floor it is, for BLOCKED the block; empty if nothing
+            of the kind decided.
         log: as in `Permit`.
     """
 

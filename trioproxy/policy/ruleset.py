@@ -43,7 +43,7 @@ class RuleSet(Sequence[Rule]):
     def __repr__(self) -> str:
         return f"RuleSet({list(map(str, self._rules))})"
 
-    def naive_first_match(self, request: AccessRequest) -> Rule | None:
-        """The first rule that matches, found by asking each of them in turn."""
-        question = Question.of(request, request.address)
+    def naive_first_match(self, request: AccessRequest, minute: int | None = None) -> Rule | None:
+        """The first rule that matches in a minute of the week, or may, found by asking each of them in turn."""
+        question = Question.of(request, request.address, minute)
         return next((rule for rule in self._rules if rule.matches(question)), None)

@@ -1,0 +1,51 @@
+"""All hours that rules have: whom they may concern, and when the next of them begin or end."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime, tzinfo
+
+from auth import Identity
+from trioproxy.policy.directory import directory_layers
+from trioproxy.policy.hours import Hours, TimeZones, next_change
+from trioproxy.policy.ruleset import RuleSet
+from trioproxy.policy.scope import Scope, ScopeKind
+
+__all__ = ["Timetable"]
+
+
+class Timetable:
+    """The hours of the rules of the store, by whom they are about. Immutable."""
+
+    def __init__(self, rule_sets: Mapping[Scope, RuleSet], zones: TimeZones) -> None:
+        hours: defaultdict[Scope, set[Hours]] = defaultdict(set)
+        for scope, rules in rule_sets.items():
+            for rule in rules:
+                if rule.hours is not None:
+                    hours[rule.user or rule.group or scope].add(rule.hours)
+        self._hours = {scope: frozenset(some) for scope, some in hours.items()}
+        self._zones = zones
+
+    def __bool__(self) -> bool:
+        return bool(self._hours)
+
+    def borders(self, identity: Identity) -> frozenset[int]:
+        """The minutes of the week at which hours begin or end in the rules that may be about somebody."""
+        if not self._hours and not identity.rules:
+            return frozenset()
+        hours = [some for scope in Scope.around(identity) for some in self._hours.get(scope, ())]
+        hours += [some for layer in directory_layers(identity) for some in layer.hours]
+        return frozenset().union(*(some.borders() for some in hours))
+
+    def next_border(self, now: datetime, identities: Iterable[Identity]) -> datetime | None:
+        """The next moment at which hours of the store's rules, or of rules that come with these identities, change."""
+        by_zone: defaultdict[tzinfo, set[Hours]] = defaultdict(set)
+        for scope, some in self._hours.items():
+            # A rule for everybody is read by the clock of each tenant.
+            everywhere = scope.kind is ScopeKind.GLOBAL
+            for zone in self._zones.all() if everywhere else (self._zones.of(scope.tenant),):
+                by_zone[zone] |= some
+        for identity in identities:
+            for layer in directory_layers(identity):
+                by_zone[self._zones.of(identity.tenant)] |= layer.hours
+        changes = [next_change(some, now, zone) for zone, some in by_zone.items()]
+        return min((change for change in changes if change is not None), default=None)
