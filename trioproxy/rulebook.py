@@ -16,7 +16,7 @@ from auth import Identity
 from auth.local import LocalUser
 from auth.membership import Membership
 from trioproxy.log import get_log
-from trioproxy.policy import Floor, Policy, RuleSet, Scope
+from trioproxy.policy import Floor, Policy, RuleSet, Scope, TimeZones
 from trioproxy.store import Snapshot, StoredRule, read_rule_set
 
 __all__ = ["Memberships", "Rulebook"]
@@ -50,23 +50,27 @@ class Rulebook:
         local_backends: the backends whose users are in the store.
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
+        zones: by whose clock hours in rules are read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what the configuration says, part by part
         self,
         floor: Floor,
         membership: Memberships,
         local_backends: frozenset[str],
         stale_max_s: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        zones: TimeZones | None = None,
     ) -> None:
         self._floor = floor
         self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._clock = clock
+        self._zones = zones or TimeZones()
         self._read_s = -float("inf")
-        self._state = _State(-1, {}, {}, {}, Policy({}, floor))
+        self._state = _State(-1, {}, {}, {}, Policy({}, floor, self._zones))
 
     @property
     def revision(self) -> int:
@@ -122,7 +126,8 @@ class Rulebook:
             scope: old.rule_sets[scope] if old.texts.get(scope) == rules else _build(scope, rules)
             for scope, rules in snapshot.rules.items()
         }
-        state = _State(snapshot.revision, snapshot.users, snapshot.rules, rule_sets, Policy(rule_sets, self._floor))
+        policy = Policy(rule_sets, self._floor, self._zones)
+        state = _State(snapshot.revision, snapshot.users, snapshot.rules, rule_sets, policy)
         changed = frozenset(
             key for key in old.users.keys() | state.users.keys() if old.users.get(key) != state.users.get(key)
         )
@@ -138,15 +143,19 @@ class Rulebook:
         """The store was asked, and nothing has changed."""
         self._read_s = self._clock()
 
-    def with_floor(self, floor: Floor) -> Policy:
-        """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
-        return Policy(self._state.rule_sets, floor)
+    def with_floor(self, floor: Floor, zones: TimeZones | None = None) -> Policy:
+        """The rules in force above another floor, by other clocks; may take long, so do it in a thread.
+
+        Then `apply` it.
+        """
+        return Policy(self._state.rule_sets, floor, zones or self._zones)
 
     def apply(
         self, floor: Floor, policy: Policy, membership: Memberships, local_backends: frozenset[str], stale_max_s: float
     ) -> None:
         """Take over a changed configuration."""
         self._floor = floor
+        self._zones = policy.zones
         self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
