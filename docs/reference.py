@@ -123,6 +123,7 @@ _WORDS: Final = {
     "float": "number",
     "SocketAddress": "address with port",
     "PortRange": "range of ports",
+    "ZoneInfo": "time zone",
     "IPv4Address": "address",
     "IPv6Address": "address",
     "IPv4Network": "network",

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import attrs
 import pytest
@@ -23,6 +24,7 @@ from trioproxy.policy import (
     Policy,
     RuleProtocol,
     Scope,
+    TimeZones,
     parse_rule,
 )
 from trioproxy.rulebook import Rulebook
@@ -236,6 +238,26 @@ def test_floor_may_change() -> None:
     rulebook.apply(floor, policy, lambda _: None, LOCAL, 10)
     assert rulebook.policy is policy
     assert rulebook.current_identity(Identity("main", None)) is None
+
+
+def test_hours_are_read_by_the_clocks_of_the_configuration() -> None:
+    """Also by rules that the store brings later; a reload may change the clocks."""
+    office = a_snapshot(rules={"global": ["tcp:*(*)->*(*) when=mon-fri@08:00-18:00"]})
+    rulebook = Rulebook(Floor(), TENANTS.get, LOCAL, 3_600, Clock(), zones=TimeZones(ZoneInfo("Europe/Berlin")))
+    now = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+
+    def border() -> int:
+        rulebook.prepare(office)()
+        assert rulebook.policy is not None
+        found = rulebook.policy.next_border(now)
+        assert found is not None
+        return found.hour
+
+    assert border() == 17
+    kept = rulebook.with_floor(Floor())
+    assert kept.zones.of("main") == ZoneInfo("Europe/Berlin")
+    rulebook.apply(Floor(), rulebook.with_floor(Floor(), TimeZones()), TENANTS.get, LOCAL, 3_600)
+    assert border() == 8
 
 
 def test_reads_a_real_store(tmp_path: Path) -> None:

@@ -52,6 +52,21 @@ async def test_new_rule_holds_without_restart(tmp_path: Path) -> None:
             await relayed(client, origin)
 
 
+async def test_a_rule_speaks_in_its_hours(tmp_path: Path) -> None:
+    """The clock is read for each verdict, in the zone of the configuration: around today, and three days from now."""
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    today = datetime.now(UTC).weekday()
+    near = f"{days[today - 1]}-{days[(today + 1) % 7]}@00:00-24:00"
+    far = f"{days[(today + 3) % 7]}@00:00-24:00"
+    rules = {"user:alice": [f"tcp:*(*)->127.0.0.1(*) when={far}", f"tcp:*(*)->127.0.0.2(*) when={near}"]}
+    async with running_server(tmp_path, rules=rules) as running, Origin.open() as origin:
+        async with logged_in(running.address) as client:
+            assert (await client.ask(CONNECT, *origin.address)).code == 2
+        async with logged_in(running.address) as client:
+            port = origin.address[1]
+            assert (await client.ask(CONNECT, "127.0.0.2", port)).code != 2
+
+
 @pytest.mark.parametrize("scope", ["global", "tenant:main", "group:system-proxy", "user:alice"])
 async def test_new_deny_ends_the_relay_with_resets(tmp_path: Path, scope: str) -> None:
     """Issue item 6: in whatever layer; both sides learn that something is missing; the record names the rule."""

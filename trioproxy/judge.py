@@ -1,6 +1,7 @@
 """Asking policy for one session: canonicalise, resolve once, judge every candidate, and again when rules change."""
 
 from collections.abc import Hashable, Iterable
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Final
 
@@ -106,7 +107,7 @@ class Judge:
             self.identity, self.flow.client_address, client_port, RuleProtocol.UDP, name, address, port
         )
         policy = self.services.rulebook.policy
-        return Refusal(request, Reason.NO_RULE) if policy is None else policy.judge(request)
+        return Refusal(request, Reason.NO_RULE) if policy is None else _ask(policy, request)
 
     def again(self, permit: Permit, policy: Policy | None = None) -> Verdict:
         """The verdict for the same request, by `policy` or the rules in force, and the groups of now.
@@ -116,7 +117,7 @@ class Judge:
         """
         # `_judged_by` stays: it says by which rules *all* candidates were judged, see `still_permitted`; so does
         # `_judged_as`.
-        return (policy or self.policy()).judge(attrs.evolve(permit.request, identity=self.identity))
+        return _ask(policy or self.policy(), attrs.evolve(permit.request, identity=self.identity))
 
     def still_permitted(self, permit: Permit) -> Permit:
         """Connecting takes seconds; the rules may have changed meanwhile, or what a directory says of the user.
@@ -187,9 +188,13 @@ class Judge:
     def _judge(self, protocol: RuleProtocol, name: str | None, address: IPAddress, port: int) -> Verdict:
         identity, flow = self.identity, self.flow
         self._judged_by, self._judged_as = self.policy(), identity
-        return self._judged_by.judge(
-            AccessRequest(identity, flow.client_address, flow.client_port, protocol, name, address, port)
-        )
+        request = AccessRequest(identity, flow.client_address, flow.client_port, protocol, name, address, port)
+        return _ask(self._judged_by, request)
+
+
+def _ask(policy: Policy, request: AccessRequest) -> Verdict:
+    """The verdict of now; the clock is read only where rules have hours."""
+    return policy.judge(request, datetime.now(UTC) if policy.wants_time(request.identity) else None)
 
 
 def _canonical(destination: Address) -> str | IPAddress:

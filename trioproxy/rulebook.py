@@ -16,7 +16,7 @@ from auth import Identity
 from auth.local import LocalUser
 from auth.membership import Membership
 from trioproxy.log import get_log
-from trioproxy.policy import Blocks, Floor, LimitBook, Policy, RuleSet, Scope
+from trioproxy.policy import Blocks, Floor, LimitBook, Policy, RuleSet, Scope, TimeZones
 from trioproxy.store import Snapshot, StoredRule, read_rule_set
 
 __all__ = ["Memberships", "Rulebook"]
@@ -55,16 +55,19 @@ class Rulebook:
         local_backends: the backends whose users are in the store.
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
+        zones: by whose clock hours in rules are read.
         now: the time of day, aware; blocks end by it.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the last two are for tests
+    def __init__(  # noqa: PLR0913 - what the configuration says, part by part
         self,
         floor: Floor,
         membership: Memberships,
         local_backends: frozenset[str],
         stale_max_s: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        zones: TimeZones | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._floor = floor
@@ -72,9 +75,10 @@ class Rulebook:
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s
         self._clock = clock
+        self._zones = zones or TimeZones()
         self._now = now
         self._read_s = -float("inf")
-        self._state = _State(-1, {}, {}, {}, Policy({}, floor), LimitBook())
+        self._state = _State(-1, {}, {}, {}, Policy({}, floor, self._zones), LimitBook())
 
     @property
     def revision(self) -> int:
@@ -144,7 +148,7 @@ class Rulebook:
             # The index of many rules takes a while to build, and a block must not wait for it.
             policy=old.policy.with_blocks(blocks)
             if old.texts == snapshot.rules
-            else Policy(rule_sets, self._floor, blocks=blocks),
+            else Policy(rule_sets, self._floor, self._zones, blocks=blocks),
             limits=old.limits if old.limits.limits == snapshot.limits else LimitBook(snapshot.limits),
         )
         changed = frozenset(
@@ -169,15 +173,19 @@ class Rulebook:
         if left is not policy.blocks:
             self._state = attrs.evolve(self._state, policy=policy.with_blocks(left))
 
-    def with_floor(self, floor: Floor) -> Policy:
-        """The rules in force above another floor; may take long, so do it in a thread, and then `apply` it."""
-        return Policy(self._state.rule_sets, floor, blocks=self._state.policy.blocks)
+    def with_floor(self, floor: Floor, zones: TimeZones | None = None) -> Policy:
+        """The rules in force above another floor, by other clocks; may take long, so do it in a thread.
+
+        Then `apply` it.
+        """
+        return Policy(self._state.rule_sets, floor, zones or self._zones, blocks=self._state.policy.blocks)
 
     def apply(
         self, floor: Floor, policy: Policy, membership: Memberships, local_backends: frozenset[str], stale_max_s: float
     ) -> None:
         """Take over a changed configuration."""
         self._floor = floor
+        self._zones = policy.zones
         self._membership = membership
         self._local_backends = local_backends
         self._stale_max_s = stale_max_s

@@ -26,7 +26,7 @@ from trioproxy.admin.server import ControlServer
 from trioproxy.authenticate import Authenticator
 from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, origin_of
-from trioproxy.config import Config, ConfigError, Listener, build_floor, load_config
+from trioproxy.config import Config, ConfigError, Listener, build_floor, build_zones, load_config
 from trioproxy.dial import KeepAlive
 from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
@@ -161,7 +161,13 @@ class Server:
         try:
             self._listeners = _open_all(config.listener, limits.dead_after_s)
             floor = self._floor(config, self._listeners)
-            self.rulebook = Rulebook(floor, config.membership, config.local_backends(), config.store.stale_max_s)
+            self.rulebook = Rulebook(
+                floor,
+                config.membership,
+                config.local_backends(),
+                config.store.stale_max_s,
+                zones=build_zones(config),
+            )
             await self._read_store()
             return await self._open_authenticator(config, None)
         except (ListenError, ValueError, OSError) as exc:  # a BackendError, a StoreError: of a backend or the store
@@ -389,7 +395,7 @@ class Server:
         listeners = [listener for listener in self._listeners if listener not in gone] + opened
         floor = self._floor(config, listeners)
         async with self._changing:
-            policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor)
+            policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor, build_zones(config))
             self.rulebook.apply(floor, policy, config.membership, config.local_backends(), config.store.stale_max_s)
         # From here to the end of the block nothing waits: no client sees half of it.
         for listener in gone:

@@ -15,6 +15,7 @@ from trioproxy.config.model import (
     StoreSettings,
     Tenant,
 )
+from trioproxy.config.zones import build_zones
 
 __all__ = [
     "Auth",
@@ -30,6 +31,7 @@ __all__ = [
     "StoreSettings",
     "Tenant",
     "build_floor",
+    "build_zones",
     "load_config",
     "parse_config_untrusted",
 ]

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -139,6 +140,8 @@ class Tenant:
             layer alone judges.
         fall_through: ask the next backend also where one could not tell, because it is down, say. The password then
             goes to a backend that may not be the user's.
+        time_zone: by whose clock the hours in rules (`when=`) are read for the tenant's users, `"Europe/Berlin"`; left
+            out: that of `[policy]`.
     """
 
     realms: tuple[str, ...] = ()
@@ -146,6 +149,7 @@ class Tenant:
     proxy_group: str = "system-proxy"
     nonmembers: NonMembers = "refuse"
     fall_through: bool = False  # a password meant for one directory is not for another one to see
+    time_zone: ZoneInfo | None = None
 
     def membership(self) -> Membership:
         """Who may use the proxy.
@@ -214,15 +218,18 @@ class StoreSettings:
 
 @attrs.frozen
 class PolicySettings:
-    """What comes before the rules.
+    """What comes before the rules, and by whose clock they are read.
 
     Attributes:
         open_floor: networks of the floor (loopback, link-local, multicast ...) that rules may allow.
         closed: further endpoints that no rule may open: `192.0.2.10:5432` (a database, say).
+        time_zone: by whose clock the hours in rules (`when=`) are read, `"Europe/Berlin"`; left out: the zone of the
+            system. A tenant may have its own.
     """
 
     open_floor: tuple[IPv4Network | IPv6Network, ...] = ()
     closed: tuple[SocketAddress, ...] = ()
+    time_zone: ZoneInfo | None = None
 
 
 @attrs.frozen

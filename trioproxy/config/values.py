@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Literal, TypeAlias, get_args, get_origin
+from zoneinfo import ZoneInfo
 
 import attrs
 from cattrs import BaseConverter, Converter
@@ -32,6 +33,7 @@ def make_converter() -> Converter:
     converter.register_structure_hook(bool, _boolean)
     converter.register_structure_hook(SocketAddress, _socket_address)
     converter.register_structure_hook(PortRange, _port_range)
+    converter.register_structure_hook(ZoneInfo, _time_zone)
     converter.register_structure_hook_func(lambda type_: type_ == IPv4Address | IPv6Address, _address)
     converter.register_structure_hook_func(lambda type_: type_ == IPv4Network | IPv6Network, _network)
     converter.register_structure_hook_factory(lambda type_: _is_a(type_, Literal), _make_word_hook)
@@ -112,6 +114,15 @@ def _port_range(value: object, _: object) -> PortRange:
     if not 1 <= first <= last <= _PORT_MAX:
         raise ValueError(f"{_shorten(value)}: ports go from 1 to {_PORT_MAX}, the smaller one first")
     return PortRange(first, last)
+
+
+def _time_zone(value: object, _: object) -> ZoneInfo:
+    if not isinstance(value, str):
+        raise _wrong(value, 'a time zone in quotes, e.g. "Europe/Berlin"')
+    try:
+        return ZoneInfo(value)
+    except (OSError, ValueError, KeyError):  # a folder, no name at all, or none that this system knows
+        raise ValueError(f'{_shorten(value)} is not a time zone of this system, e.g. "Europe/Berlin"') from None
 
 
 def _limits_of(type_: Any) -> Between | None:  # noqa: ANN401 - any annotation

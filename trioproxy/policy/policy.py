@@ -48,6 +48,7 @@ class Policy:
         rule_sets: the rules of the store.
         floor: what no rule can allow.
         blocks: what is cut off now.
+        zones: by whose clock hours are read.
         has_hours: whether one of these rules has hours; see `wants_time`.
         has_apps: whether one of them asks what a flow is; see `wants_finding`.
     """
@@ -78,7 +79,7 @@ class Policy:
         self.floor = floor
         self.blocks = blocks
         self._blocked = bool(blocks)
-        self._zones = zones
+        self.zones = zones
         self._index = Index(rule_sets)
         self._reach = Reach(rule_sets)
         self._timetable = Timetable(rule_sets, zones)
@@ -153,7 +154,7 @@ class Policy:
         votes = self._sure_votes(question, layers)
         scopes = Scope.layers_of(identity)
         lists = [*self._rule_lists(scopes, layers)]
-        zone = self._zones.of(identity.tenant)
+        zone = self.zones.of(identity.tenant)
         return Explanation(
             verdict=self.judge(request, now),
             address=decided_at,
@@ -179,7 +180,7 @@ class Policy:
             return None
         if now is None:
             raise AssertionError("rules have hours, and nobody said what time it is")
-        return minute_of_week(now, self._zones.of(identity.tenant))
+        return minute_of_week(now, self.zones.of(identity.tenant))
 
     def _judge(self, request: AccessRequest, minute: int | None, layers: Sequence[DirectoryLayer]) -> Verdict:
         address = request.address
