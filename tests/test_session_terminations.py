@@ -170,6 +170,9 @@ WITHOUT_RECORD = {
     Termination.LOGIN_REJECTED,
     Termination.LOGIN_UNAVAILABLE,
     Termination.WRONG_ANSWER,  # see relay/test_shaped
+    Termination.WRONG_APP,  # see test_session_apps
+    Termination.OUT_OF_HOURS,  # see test_session_hours
+    Termination.QUOTA,  # see test_session_quotas
     Termination.FORGOTTEN,  # of one destination, see test_session_udp_rules
 }
 

@@ -7,9 +7,9 @@ All of them hold together. What several flows share is kept here, for as long as
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from itertools import compress
 from typing import Final, TypeAlias
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -80,10 +80,13 @@ class Allowance:
         accounts: the quotas it counts for.
     """
 
-    __slots__ = ("_owner", "accounts", "shares")
+    __slots__ = ("_owner", "_spent", "accounts", "shares")
 
-    def __init__(self, owner: "Allowances", shares: tuple[_Share, ...], accounts: tuple[_Account, ...]) -> None:
+    def __init__(
+        self, owner: "Allowances", shares: tuple[_Share, ...], accounts: tuple[_Account, ...], spent: tuple[bool, ...]
+    ) -> None:
         self._owner = owner
+        self._spent = spent
         self.shares = shares
         self.accounts = accounts
         for share in shares:
@@ -111,6 +114,13 @@ class Allowance:
         for share in self.shares:
             share.flows -= 1
 
+    def is_stale(self, now: datetime) -> bool:
+        """Whether a quota was used up meanwhile, or its next period has begun."""
+        return any(
+            (not account.quota.left(now)) is not spent
+            for account, spent in zip(self.accounts, self._spent, strict=True)
+        )
+
     def same_as(self, other: "Allowance | None") -> bool:
         """Whether nothing changes for the flow."""
         return other is not None and (self.shares, self.accounts) == (other.shares, other.accounts)
@@ -129,7 +139,7 @@ class Allowances:
     def __init__(
         self,
         limits: Callable[[], LimitBook],
-        zone_of: Callable[[str], ZoneInfo],
+        zone_of: Callable[[str], tzinfo],
         usage: Usage,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -172,8 +182,9 @@ class Allowances:
             self._add(shares, accounts, ("", "", str(scope), _TOGETHER), _values(limit))
         if not shares and not accounts:
             return None
-        shares += self._over_quota(accounts)
-        return Allowance(self, tuple(shares), tuple(accounts))
+        spent = self._spent(accounts)
+        shares += map(self._over_quota_share, compress(accounts, spent))
+        return Allowance(self, tuple(shares), tuple(accounts), spent)
 
     def _add(
         self,
@@ -210,24 +221,27 @@ class Allowances:
         account.quota.quota = quota
         return account
 
-    def _over_quota(self, accounts: Iterable[_Account]) -> list[_Share]:
-        """The rates of those that are used up.
+    def _spent(self, accounts: Iterable[_Account]) -> tuple[bool, ...]:
+        """Which of the quotas are used up.
 
         Raises:
-            OverQuotaError: one of them has none.
+            OverQuotaError: nobody knows.
         """
         if accounts and self._stored is None:
             raise OverQuotaError("what was used of the quotas could not be read")
         now = self._now()
-        shares = []
-        for account in accounts:
-            if not account.quota.left(now):
-                if account.over_quota_rate is None:
-                    raise OverQuotaError(f"{account.quota.quota} of {account.key[2] or account.key[3]}")
-                tenant, owner, scope, rule = account.key
-                over = (tenant, owner, scope, f"{_OVER_QUOTA} {rule}")
-                shares.append(self._share(over, account.over_quota_rate, None))
-        return shares
+        return tuple(not account.quota.left(now) for account in accounts)
+
+    def _over_quota_share(self, account: _Account) -> _Share:
+        """The rate of a quota that is used up.
+
+        Raises:
+            OverQuotaError: there is none.
+        """
+        if account.over_quota_rate is None:
+            raise OverQuotaError(f"{account.quota.quota} of {account.key[2] or account.key[3]}")
+        tenant, owner, scope, rule = account.key
+        return self._share((tenant, owner, scope, f"{_OVER_QUOTA} {rule}"), account.over_quota_rate, None)
 
     def charge(self, accounts: Iterable[_Account], count: int) -> None:
         """So many bytes have flowed."""

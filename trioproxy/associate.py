@@ -12,9 +12,10 @@ from trioproxy.config import Listener
 from trioproxy.engine import Channel
 from trioproxy.judge import Judge
 from trioproxy.limits import keep_reserve
-from trioproxy.policy import RuleProtocol, canonical_address
+from trioproxy.policy import Permit, RuleProtocol, canonical_address
 from trioproxy.protocol import Address, Reply
 from trioproxy.relay import Association, AssociationSettings, open_target_side
+from trioproxy.relay.shaping import DatagramShape
 from trioproxy.resolve import ResolveError
 
 __all__ = ["announced_port", "open_association", "relay_association"]
@@ -55,6 +56,15 @@ def open_association(
         flow.count(reason)
         judge.services.counters[f"datagram_{reason}"] += 1
 
+    def admit(of: Flow, permit: Permit, new: bool) -> DatagramShape | Termination | None:
+        try:
+            allowance = judge.admit(of, permit, new=new)
+        except Ended as ended:
+            return ended.termination
+        of.give_up_allowance()
+        of.allowance = allowance
+        return allowance.datagram_shape() if allowance is not None else None
+
     association = Association(
         engine=judge.services.engine,
         client_side=client_side,
@@ -65,6 +75,7 @@ def open_association(
             listener.udp_port_lock, limits.association_idle_s, limits.destinations_per_association_max
         ),
         judge=judge.datagram,
+        admit=admit,
         resolve=judge.resolve,
         resolve_errors=(ResolveError, Ended),
         new_flow=new_flow,

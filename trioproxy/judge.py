@@ -10,7 +10,8 @@ import trio
 
 from auth import Identity
 from auth.throttle import source_key
-from trioproxy.accounting import Flow, Termination
+from trioproxy.accounting import Flow, Termination, ended_by
+from trioproxy.allowances import Allowance, OverQuotaError
 from trioproxy.client import Ended
 from trioproxy.policy import (
     AccessRequest,
@@ -28,6 +29,7 @@ from trioproxy.policy import (
 from trioproxy.protocol import Address, Reply
 from trioproxy.resolve import ResolveError
 from trioproxy.services import Services
+from trioproxy.sniff import App, Finding
 
 __all__ = ["Judge", "judge_in_turns"]
 
@@ -101,10 +103,12 @@ class Judge:
         self.services.counters["refused_by_rule"] += 1
         raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
 
-    def datagram(self, name: str | None, address: IPAddress, port: int, client_port: int) -> Verdict:
+    def datagram(
+        self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding | None = None
+    ) -> Verdict:
         """The verdict for one destination of an association; a refusal as long as there are no rules in force."""
         request = AccessRequest(
-            self.identity, self.flow.client_address, client_port, RuleProtocol.UDP, name, address, port
+            self.identity, self.flow.client_address, client_port, RuleProtocol.UDP, name, address, port, finding
         )
         policy = self.services.rulebook.policy
         return Refusal(request, Reason.NO_RULE) if policy is None else _ask(policy, request)
@@ -118,6 +122,53 @@ class Judge:
         # `_judged_by` stays: it says by which rules *all* candidates were judged, see `still_permitted`; so does
         # `_judged_as`.
         return _ask(policy or self.policy(), attrs.evolve(permit.request, identity=self.identity))
+
+    def found(self, permit: Permit, finding: Finding) -> Permit:
+        """The verdict for the same request, now that it is known what the flow is.
+
+        Raises:
+            Ended: it is not permitted; the client has its success reply already.
+        """
+        verdict = _ask(self.policy(), attrs.evolve(permit.request, identity=self.identity, finding=finding))
+        self.flow.verdict = verdict
+        if isinstance(verdict, Permit):
+            return verdict
+        self.services.counters["refused_by_app"] += 1
+        raise Ended(ended_by(verdict))
+
+    def permits_unknown(self, permit: Permit) -> bool:
+        """Whether the same request is permitted if nobody can tell what the flow is."""
+        request = attrs.evolve(permit.request, identity=self.identity, finding=Finding(App.UNKNOWN))
+        return isinstance(_ask(self.policy(), request), Permit)
+
+    def running(self, permit: Permit, policy: Policy) -> Verdict:
+        """As `again`, for what runs: rules that ask what it is come too late if nobody has looked."""
+        verdict = self.again(permit, policy)
+        if isinstance(verdict, Permit) and verdict.sniff:
+            request = attrs.evolve(verdict.request, finding=Finding(App.UNKNOWN))
+            return _ask(policy, request)
+        return verdict
+
+    def admit(self, flow: Flow, permit: Permit, *, new: bool = True) -> Allowance | None:
+        """What the flow may have of rates and quotas.
+
+        Args:
+            flow: of this session.
+            permit: that allows it.
+            new: the target is contacted now, and counts as one.
+
+        Raises:
+            Ended: nothing.
+        """
+        allowances, request = self.services.allowances, permit.request
+        if new and not allowances.target(self.identity, self.owner, request.address, request.port):
+            self.services.counters["targets_limit_each"] += 1
+            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        try:
+            return allowances.of(self.identity, source_key(flow.client_address), permit.terms)
+        except OverQuotaError as exc:
+            self.services.counters["refused_by_quota"] += 1
+            raise Ended(Termination.QUOTA, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET) from exc
 
     def still_permitted(self, permit: Permit) -> Permit:
         """Connecting takes seconds; the rules may have changed meanwhile, or what a directory says of the user.

@@ -7,7 +7,7 @@ stated time; after that nothing new is permitted.
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Protocol
 
 import attrs
@@ -96,6 +96,10 @@ class Rulebook:
     def limits(self) -> LimitBook:
         """The limits in force; the last ones known, however old, as without any there would be none."""
         return self._state.limits
+
+    def zone_of(self, tenant: str) -> tzinfo:
+        """By whose clock the days of this tenant begin."""
+        return self._zones.of(tenant)
 
     def find_user(self, tenant: str, name: str) -> LocalUser | None:
         """Look a local user up; from any thread.

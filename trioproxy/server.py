@@ -23,6 +23,7 @@ from trioproxy.accounting import NullUsage, Termination
 from trioproxy.accounting.sinks import Sink
 from trioproxy.admin.client import socket_path
 from trioproxy.admin.server import ControlServer
+from trioproxy.allowances import Allowances
 from trioproxy.authenticate import Authenticator
 from trioproxy.backends import build_authenticator
 from trioproxy.client import Client, origin_of
@@ -32,6 +33,7 @@ from trioproxy.judge import JUDGED_AT_ONCE, judge_in_turns
 from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
+from trioproxy.meters import Meters
 from trioproxy.policy import Floor, IPAddress
 from trioproxy.relay import make_engine
 from trioproxy.resolve import Lookup, Resolver, system_lookup
@@ -137,6 +139,14 @@ class Server:
             self._provide(background, authenticator)
             await background.start(self.services.engine.run)
             background.start_soon(self.services.relays.run)
+            meters = Meters(
+                self._sessions.values,
+                self.services.relays,
+                self.services.allowances,
+                self._usage.quotas_used if self._usage is not None else lambda _: {},
+            )
+            await meters.restore()
+            background.start_soon(meters.run)
             background.start_soon(self._watch_store)
             await background.start(ControlServer(socket_path(self._store.path), self._sessions.values).run)
             background.start_soon(Revalidator(self.services, self._sessions.values).run)
@@ -149,6 +159,7 @@ class Server:
             background.start_soon(self._end_after_drain)
             await self._drained()
             background.cancel_scope.cancel()
+        self.services.allowances.flush()
         await self.services.authenticator.close()
         await self._in_store_thread(self._store.close)
         self.stopped.set()
@@ -182,6 +193,7 @@ class Server:
         self.services = Services(
             engine=engine,
             relays=relays,
+            allowances=Allowances(lambda: self.rulebook.limits, self.rulebook.zone_of, self._usage or NullUsage()),
             limits=limits,
             realms=config.realms(),
             authenticator=authenticator,

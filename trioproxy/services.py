@@ -7,6 +7,7 @@ import attrs
 
 from trioproxy.accounting import Usage
 from trioproxy.accounting.sinks import Sink
+from trioproxy.allowances import Allowances
 from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits
 from trioproxy.engine import Engine
@@ -27,6 +28,7 @@ class Services:
         engine: on which sessions run.
         relays: for TCP.
         usage: who moved how much, for the store.
+        allowances: rates, quotas and paces.
         realms: which tenant a realm of a login name selects.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
@@ -35,6 +37,7 @@ class Services:
     relays: Relays
     limits: Limits
     realms: Mapping[str, str]
+    allowances: Allowances
     authenticator: Authenticator
     resolver: Resolver
     rulebook: Rulebook

@@ -6,7 +6,7 @@ Every way out is a named `Termination`. What a refused request would need to go 
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import assert_never
 
@@ -14,17 +14,18 @@ import attrs
 import trio
 
 from auth import Identity
-from trioproxy.accounting import Flow, Termination, ended_by
+from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
 from trioproxy.dial import DialError, KeepAlive, dial, dial_first, reply_for
 from trioproxy.engine import Channel
+from trioproxy.first_bytes import FirstBytes, look
 from trioproxy.judge import Judge
 from trioproxy.limits import Occupancy, keep_reserve
 from trioproxy.log import get_log
 from trioproxy.login import log_in
-from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol
+from trioproxy.policy import IPAddress, Limit, Permit, RuleProtocol
 from trioproxy.protocol import (
     Address,
     Command,
@@ -32,7 +33,8 @@ from trioproxy.protocol import (
     ReplyMessage,
     Request,
 )
-from trioproxy.relay import ORDERLY, Association, RelaySettings, accept_target, egress_address, listen_for_target
+from trioproxy.relay import ORDERLY, RelaySettings, accept_target, egress_address, listen_for_target
+from trioproxy.rights import Rights
 from trioproxy.services import Services
 
 __all__ = ["Session"]
@@ -76,8 +78,7 @@ class Session:
         self.in_handshake = True
         self._revoked = False
         self._target: Channel | None = None
-        self._permits: Sequence[Permit] = ()  # what it goes by: candidates while it connects or waits, then one
-        self._association: Association | None = None
+        self._rights = Rights(services, self._judge, self.end)
 
     # ---- from outside
 
@@ -98,7 +99,7 @@ class Session:
 
     def flows(self) -> Iterable[Flow]:
         """What runs in it now: one flow, or one for each destination of an association."""
-        return (self._association.flows() if self._association is not None else ()) or (self.flow,)
+        return (self._rights.association.flows() if self._rights.association is not None else ()) or (self.flow,)
 
     def revalidate(self) -> None:
         """Time has passed: end the session of a user whose account has ended."""
@@ -138,22 +139,15 @@ class Session:
             self.revoke()
             return ()
         flow.identity = current
-        if self._permits:
-            verdicts = [self._judge.again(permit, policy) for permit in self._permits]
-            refusals = [verdict for verdict in verdicts if isinstance(verdict, Refusal)]
-            if len(refusals) == len(verdicts):
-                flow.verdict = refusals[0]
-                self.end(ended_by(refusals[0]))
-        elif self._association is not None:
-            block = self._judge.block(policy)
-            if block is not None:
-                flow.block = str(block)
-                self.end(Termination.BLOCKED)
-            elif self._judge.may_ever(RuleProtocol.UDP, policy):
-                return self._association.judge_again()
-            else:
-                self.end(Termination.REVOKED)
-        return ()
+        return self._rights.judge_again(policy)
+
+    def renew(self) -> Iterable[None]:
+        """Quotas have been used up, or begun again.
+
+        Returns:
+            Steps that are not urgent, as `policy_changed` does.
+        """
+        return self._rights.renew()
 
     def _current(self, identity: Identity) -> Identity | None:
         """Who this is by now, as far as it is known without asking a backend; None if it may not go on."""
@@ -185,6 +179,7 @@ class Session:
                 self._finish(self.flow, termination)
         finally:
             self._leave_handshake()
+            self._rights.leave()
             self._close(termination, answered=bool(answer))
             self._ended(self)
 
@@ -219,7 +214,11 @@ class Session:
         if self._revoked or current is None:  # between the login and here; or it was remembered for too long
             raise Ended(Termination.REVOKED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
         self.flow.identity = current
-        return await self._held(self._services.sessions, partial(self._obey, request))
+        identity, services = self._judge.identity, self._services
+        if not services.allowances.new_session(identity, self._judge.owner):
+            services.counters["new_sessions_limit_each"] += 1
+            raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+        return await self._held(services.sessions, partial(self._obey, request), self._limit.sessions)
 
     def _too_slow(self) -> None:
         self._services.counters["handshake_timeout"] += 1
@@ -230,11 +229,10 @@ class Session:
             case Command.CONNECT:
                 return await self._connect(request)
             case Command.BIND:
-                return await self._held(self._services.binds, partial(self._bind, request))
+                return await self._held(self._services.binds, partial(self._bind, request), self._limit.binds)
             case Command.UDP_ASSOCIATE:
-                return await self._held(
-                    self._services.associations, partial(self._fiber.in_task, partial(self._associate, request))
-                )
+                associate = partial(self._fiber.in_task, partial(self._associate, request))
+                return await self._held(self._services.associations, associate, self._limit.associations)
             case _:
                 assert_never(request.command)
 
@@ -254,7 +252,8 @@ class Session:
         return await self._relay(target, permit)
 
     async def _dial_address(self, permit: Permit) -> tuple[Channel, Permit]:
-        self._permits = (permit,)
+        self._rights.permits = (permit,)
+        self._rights.admit(permit)
         limits, descriptors = self._services.limits, self._services.descriptors_max
         engine = self._services.engine
         self._client.watch()
@@ -269,15 +268,16 @@ class Session:
         return self._target, self._judge.still_permitted(permit)
 
     async def _dial_name(self, request: Request) -> tuple[Channel, Permit]:
-        self._permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
+        self._rights.permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
         self.flow.verdict = permits[0]
+        self._rights.admit(permits[0])
         limits, descriptors = self._services.limits, self._services.descriptors_max
         try:
             sock, permit = await dial_first(permits, timeout_s=limits.connect_s, descriptors_max=descriptors)
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
         self._target = self._take_on(sock)
-        self._permits = (permit,)  # before anything waits: the others are not what flows
+        self._rights.permits = (permit,)  # before anything waits: the others are not what flows
         return self._target, self._judge.still_permitted(permit)
 
     def _take_on(self, sock: socket.socket) -> Channel:
@@ -289,7 +289,16 @@ class Session:
 
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
-        limits = self._services.limits
+        limits, first = self._services.limits, None
+        if permit.sniff:
+            first = await self._look(target)
+            permit = self._judge.found(permit, first.finding)
+            try:
+                self._rights.admit(permit, new=False)
+            except Ended as ended:
+                raise Ended(ended.termination) from ended  # the client has its success reply
+        self._rights.begin_relay(permit)
+        allowance = self._rights.allowance
         return await self._services.relays.relay(
             self._fiber,
             self.flow,
@@ -300,17 +309,38 @@ class Session:
                 limits.idle_s,
                 limits.half_closed_s,
                 KeepAlive(limits.dead_after_s).apply,
-                early_data=self._client.take_early_data(),
+                early_data=first.from_client if first is not None else self._client.take_early_data(),
                 client_ended=self._client.has_ended,
+                early_answer=first.from_target if first is not None else b"",
+                check=self._answer_check(permit, first) if first is not None else None,
+                shape=allowance.shape() if allowance is not None else None,
             ),
         )
+
+    async def _look(self, target: Channel) -> FirstBytes:
+        services, limits = self._services, self._services.limits
+        limits_s = (limits.idle_s, limits.handshake_s)
+        return await look(services.engine, self._fiber, self._client, target, self.flow, limits_s)
+
+    def _answer_check(self, permit: Permit, first: FirstBytes) -> Callable[[bytes], bool | None] | None:
+        """What looks at the target's answer; one that is not in kind passes where anything may."""
+        check = first.check
+        if check is None:
+            return None
+
+        def answered(data: bytes) -> bool | None:
+            in_kind = check(data)
+            return self._judge.permits_unknown(permit) if in_kind is False else in_kind
+
+        return answered
 
     # ---- BIND
 
     async def _bind(self, request: Request) -> Termination:
         permits = await self._client.in_task(partial(self._judge.permits, request.address, RuleProtocol.BIND))
-        self._permits = permits
+        self._rights.permits = permits
         self.flow.verdict = permits[0]
+        self._rights.admit(permits[0])
         listening = self._listen(permits[0].request.address)
         host, port = listening.getsockname()[:2]
         try:
@@ -356,7 +386,7 @@ class Session:
         self._target = self._take_on(sock)
         asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
         permit = self._judge.permitted(self._judge.again(asked))
-        self._permits = (permit,)
+        self._rights.permits = (permit,)
         return self._target, permit
 
     def _advertised(self, host: IPAddress) -> IPAddress:
@@ -367,7 +397,7 @@ class Session:
 
     async def _associate(self, request: Request) -> Termination:
         association, port = open_association(self._judge, self._client, self._listener(), request.address, self._finish)
-        self._association = association
+        self._rights.association = association
         termination = Termination.CLIENT_RESET  # while the reply is sent
         try:
             await self._client.succeed_in_task(self._advertised(self._client.local_address), port)
@@ -381,9 +411,16 @@ class Session:
 
     # ---- places, and the end
 
-    async def _held(self, places: Occupancy, work: Callable[[], Awaitable[Termination]]) -> Termination:
+    @property
+    def _limit(self) -> Limit:
+        """The templates that hold for this user alone."""
+        return self._services.rulebook.limits.each(self._judge.identity).limit
+
+    async def _held(
+        self, places: Occupancy, work: Callable[[], Awaitable[Termination]], most: int | None
+    ) -> Termination:
         owner = self._judge.owner
-        if not places.enter(owner):
+        if not places.enter(owner, most):
             raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
         try:
             return await work()
@@ -420,12 +457,13 @@ class Session:
     def _finish(self, flow: Flow, termination: Termination) -> None:
         """Write the record as the rule that decided wants it: `log=no` none at all, `log=yes` a line in the log too."""
         flow.block = flow.block or self.flow.block  # a destination ends with its association
+        flow.give_up_allowance()
         log = flow.verdict.log if flow.verdict is not None else None
         if flow.command is None or log is False:
             return
         record = flow.end(termination)
         self._services.records.write(record.to_json())
-        self._services.usage.add(record, flow.identity.groups if flow.identity else frozenset())
+        self._services.usage.add(record, flow.identity.groups if flow.identity else frozenset(), record.app or "")
         if log:
             get_log().info(
                 "flow",

@@ -23,6 +23,7 @@ from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
 from trioproxy.relay import Association, AssociationSettings, open_target_side
 from trioproxy.relay.datagrams import DatagramSocket, SingleSocket, datagram_socket
+from trioproxy.sniff import Finding
 
 Kind: TypeAlias = Callable[[socket.socket], DatagramSocket]
 
@@ -117,7 +118,7 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
         async def resolve(name: str) -> tuple[IPAddress, ...]:
             raise OSError(name)
 
-        def verdict(name: str | None, address: IPAddress, port: int, client_port: int) -> Verdict:
+        def verdict(name: str | None, address: IPAddress, port: int, client_port: int, _: Finding) -> Verdict:
             return running.verdict(name, address, port, client_port)
 
         association = Association(
@@ -128,6 +129,7 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
             client_port=0,
             settings=AssociationSettings("strict", 30.0, destinations_max),
             judge=verdict,
+            admit=lambda flow, permit, new: None,
             resolve=resolve,
             resolve_errors=(OSError,),
             new_flow=lambda: Flow(1, "listener", IPv4Address(HOST), 0, "main", Identity("main", None)),

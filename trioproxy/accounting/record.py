@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Final, Protocol
 
 import attrs
 import orjson
@@ -12,6 +13,7 @@ import orjson
 from auth import Identity
 from trioproxy.policy import IPAddress, Permit, Reason, Refusal
 from trioproxy.protocol import Command, Reply
+from trioproxy.sniff import Finding
 
 __all__ = ["Flow", "FlowRecord", "Termination", "ended_by", "escaped"]
 
@@ -30,6 +32,9 @@ class Termination(enum.Enum):
     FORGOTTEN = "too many destinations"  # a UDP destination that made room for another
     REVOKED = "no longer allowed"
     WRONG_ANSWER = "target answered in another protocol"
+    WRONG_APP = "not allowed for what the traffic is"
+    OUT_OF_HOURS = "not at this hour"
+    QUOTA = "quota used up"  # also before the relay
     KILLED = "ended by an administrator"
     BLOCKED = "blocked"  # also before the relay
     DRAINED = "server stopped"
@@ -53,7 +58,30 @@ class Termination(enum.Enum):
 
 def ended_by(refusal: Refusal) -> Termination:
     """How a running flow ends that is refused now."""
-    return Termination.BLOCKED if refusal.reason is Reason.BLOCKED else Termination.REVOKED
+    return _ENDINGS.get(refusal.reason, Termination.REVOKED)
+
+
+_ENDINGS: Final = {
+    Reason.BLOCKED: Termination.BLOCKED,
+    Reason.HOURS: Termination.OUT_OF_HOURS,
+    Reason.APP: Termination.WRONG_APP,
+}
+
+
+class Charged(Protocol):
+    """Who wants to know how many bytes a flow moves: its rates and quotas."""
+
+    def charge(self, count: int) -> None:
+        """So many more."""
+        ...
+
+    def is_stale(self, now: datetime) -> bool:
+        """Whether a quota was used up meanwhile, or its next period has begun."""
+        ...
+
+    def leave(self) -> None:
+        """The flow has ended."""
+        ...
 
 
 def escaped(text: str | bytes) -> str:
@@ -98,6 +126,7 @@ class FlowRecord:
 
     Attributes:
         started_at: seconds since the epoch, UTC.
+        app: what its first bytes were, where a rule asked for it; with TLS also the name in them.
     """
 
     started_at: float
@@ -117,6 +146,8 @@ class FlowRecord:
     scope: str | None
     rule: str | None
     counts: Mapping[str, int]
+    app: str | None = None
+    sni: str | None = None
 
     def to_json(self) -> bytes:
         """One line, without its end: valid JSON, ASCII control characters and all others that do not print escaped."""
@@ -138,6 +169,10 @@ class FlowRecord:
             "scope": self.scope,
             "rule": self.rule,
         }
+        if self.app is not None:
+            row["app"] = self.app
+        if self.sni is not None:
+            row["sni"] = self.sni
         if self.counts:
             row["counts"] = self.counts
         return orjson.dumps(row)
@@ -154,6 +189,7 @@ class Flow:
         asked: what the client asked for, as `host:port`, escaped.
         verdict: what policy said; None until it was asked.
         rate_to_target: bytes a second, over the last few seconds; so is `rate_to_client`.
+        allowance: what it may have; None: whatever it likes.
         block: the block that ended it, where there was nothing to judge: no address yet, or an association as a whole.
         counts: further numbers of the record (dropped datagrams by reason).
     """
@@ -172,11 +208,13 @@ class Flow:
     bytes_to_client: int = 0
     rate_to_target: float = 0.0
     rate_to_client: float = 0.0
+    allowance: Charged | None = None
     block: str = ""
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)
     _started_s: float = attrs.field(factory=time.monotonic)
     _asked_for: tuple[IPAddress | bytes, int] | None = None
+    _read: tuple[int, int] = (0, 0)  # the byte counts when the meter was read last
 
     def ask(self, command: Command, host: IPAddress | bytes, port: int) -> None:
         """Keep what the client asked for."""
@@ -188,9 +226,32 @@ class Flow:
         """Add one to a further number of the record."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
 
+    def read_meter(self, elapsed_s: float) -> None:
+        """Work out the current rates, and charge what has moved since the last time.
+
+        Args:
+            elapsed_s: how long ago that was.
+        """
+        counts = self.bytes_to_target, self.bytes_to_client
+        if counts == self._read:
+            self.rate_to_target = self.rate_to_client = 0.0
+            return
+        to_target, to_client = counts[0] - self._read[0], counts[1] - self._read[1]
+        self._read = counts
+        self.rate_to_target, self.rate_to_client = to_target / elapsed_s, to_client / elapsed_s
+        if self.allowance is not None:
+            self.allowance.charge(to_target + to_client)
+
+    def give_up_allowance(self) -> None:
+        """Charge what is left to be charged; from now on it counts for nothing."""
+        if self.allowance is not None:
+            self.read_meter(1.0)
+            self.allowance.leave()
+            self.allowance = None
+
     def end(self, termination: Termination) -> FlowRecord:
         """The record of this flow, now that it is over."""
-        verdict, identity = self.verdict, self.identity
+        verdict, identity, finding = self.verdict, self.identity, self.finding
         return FlowRecord(
             started_at=self.started_at,
             session=self.session,
@@ -209,7 +270,14 @@ class Flow:
             scope="" if self.block else verdict.scope if verdict else None,
             rule=self._rule_text(),
             counts=self.counts,
+            app=finding.app.value if finding is not None else None,
+            sni=finding.sni if finding is not None else None,
         )
+
+    @property
+    def finding(self) -> Finding | None:
+        """What its first bytes were; None: nobody has looked."""
+        return self.verdict.request.finding if self.verdict is not None else None
 
     @property
     def tenant_of_now(self) -> str:

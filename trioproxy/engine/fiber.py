@@ -113,6 +113,23 @@ class EpollFiber(Fiber):
     writable = readable  # one registration tells of both
 
     @types.coroutine
+    def readable_any(self, *channels: Channel) -> Generator[None, None, None]:
+        """As `Fiber.readable_any`.
+
+        Raises:
+            Cut: the fiber was cancelled.
+        """
+        self._raise_cut()
+        for channel in channels:
+            channel.handler = self._on_events
+        self._waiting = True
+        try:
+            yield
+        finally:
+            for channel in channels:
+                channel.handler = None
+
+    @types.coroutine
     def parked(self) -> Generator[None, Any, Any]:
         """Wait until somebody calls `resume`; returns its value.
 

@@ -61,6 +61,20 @@ class Fiber:
         """Wait until something may be written, or a connection stands or has failed. May return without reason."""
         await self._wait(trio.lowlevel.wait_writable, channel)
 
+    async def readable_any(self, *channels: Channel) -> None:
+        """Wait until there may be something to read from one of them. May return without reason."""
+
+        async def first(channel: Channel, over: trio.CancelScope) -> None:
+            await trio.lowlevel.wait_readable(channel.sock)
+            over.cancel()
+
+        async def wait(_: object) -> None:
+            async with trio.open_nursery() as nursery:
+                for channel in channels:
+                    nursery.start_soon(first, channel, nursery.cancel_scope)
+
+        await self._wait(wait, channels[0])
+
     async def in_task(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something in a task of Trio's, where everything of Trio's may be used, and wait for it."""
         result = await work()

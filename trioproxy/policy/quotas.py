@@ -5,9 +5,8 @@ clock, which is wrong in the hour that comes twice.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, assert_never
-from zoneinfo import ZoneInfo
 
 import attrs
 
@@ -21,7 +20,7 @@ _SECOND: Final = timedelta(seconds=1)
 _PERIODS_MAX: Final = 4
 
 
-def period_of(period: Period, at: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+def period_of(period: Period, at: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
     """When the period that `at` lies in begins, and when it ends and the next one begins; both in UTC.
 
     A day begins with the first moment that has its date in the zone, also where there is no midnight or two. So periods
@@ -64,7 +63,7 @@ class QuotaAccount:
         quota: its size may change at any time; for another period, or another zone, make another account.
     """
 
-    def __init__(self, quota: Quota, zone: ZoneInfo) -> None:
+    def __init__(self, quota: Quota, zone: tzinfo) -> None:
         self.quota = quota
         self._zone = zone
         self._begins_at = self._ends_at = datetime.min.replace(tzinfo=UTC)  # of the period that was last asked about
@@ -154,7 +153,7 @@ def _first_day_after(period: Period, first: date) -> date:
             assert_never(period)
 
 
-def _day_begins(day: date, zone: ZoneInfo) -> datetime:
+def _day_begins(day: date, zone: tzinfo) -> datetime:
     """The first moment whose date in the zone is this day, or a later one if the zone skips it."""
     midnight = datetime.combine(day, time(), zone)
     late = midnight.astimezone(UTC)

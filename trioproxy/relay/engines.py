@@ -40,6 +40,10 @@ class Relays(Protocol):
         """The limits of a running relay have changed."""
         ...
 
+    def read_meter(self, flow: Flow) -> None:
+        """Let the flow of a running relay know what was carried by now."""
+        ...
+
     async def run(self) -> None:
         """What all relays need, for ever."""
         ...
@@ -76,6 +80,9 @@ class StreamRelays:
         """See `Relays`."""
         if (gates := self._gates.get(flow)) is not None:
             gates.change(shape)
+
+    def read_meter(self, flow: Flow) -> None:
+        """It knows already."""
 
     async def run(self) -> None:
         """Watch over senders that are not read, and let shaped flows go on."""

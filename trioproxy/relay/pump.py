@@ -233,6 +233,12 @@ class Pump:
             relay.shape(shape)
             relay.go_on()
 
+    def read_meter(self, flow: Flow) -> None:
+        """Let the flow of a running relay know what was carried by now."""
+        relay = self._relays.get(flow)
+        if relay is not None:
+            relay.read_meter()
+
     async def run(self) -> None:
         """Look for idle relays, and let shaped ones go on, for ever."""
         async with trio.open_nursery() as nursery:

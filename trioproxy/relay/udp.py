@@ -28,6 +28,8 @@ from trioproxy.protocol import (
     header_untrusted,
 )
 from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
+from trioproxy.relay.shaping import DatagramShape
+from trioproxy.sniff import App, Finding, datagram_app
 
 __all__ = ["Association", "AssociationSettings"]
 
@@ -63,6 +65,8 @@ class _Destination:
         key: the header of what the client sends to it.
         answer_header: the header of what it answers.
         rules: by which state of the rules it was judged.
+        finding: what the first datagram was.
+        shape: what its datagrams have to pass; None: nothing.
     """
 
     key: bytes
@@ -72,6 +76,8 @@ class _Destination:
     answer_header: bytes
     flow: Flow
     rules: int
+    finding: Finding
+    shape: DatagramShape | None
     sent_s: float = 0.0
 
 
@@ -89,7 +95,8 @@ class Association:
         client_host: the client's address as the kernel writes it.
         client_port: the port it said it will send from, or 0.
         settings: see there.
-        judge: name or None, address, port, client port -> verdict.
+        judge: name or None, address, port, client port, what the first datagram was -> verdict.
+        admit: a flow, its permit, whether its target is new -> what its datagrams have to pass, or why it may not be.
         resolve: canonical name -> addresses; raises one of `resolve_errors`.
         resolve_errors: what `resolve` raises.
         new_flow: a fresh flow for a destination.
@@ -107,7 +114,8 @@ class Association:
         client_host: str,
         client_port: int,
         settings: AssociationSettings,
-        judge: Callable[[str | None, IPAddress, int, int], Verdict],
+        judge: Callable[[str | None, IPAddress, int, int, Finding], Verdict],
+        admit: Callable[[Flow, Permit, bool], DatagramShape | Termination | None],
         resolve: Callable[[str], Awaitable[tuple[IPAddress, ...]]],
         resolve_errors: tuple[type[Exception], ...],
         new_flow: Callable[[], Flow],
@@ -123,6 +131,7 @@ class Association:
         self._locked = client_port != 0 and settings.port_lock == "strict"
         self._settings = settings
         self._judge = judge
+        self._admit = admit
         self._resolve = resolve
         self._resolve_errors = resolve_errors
         self._new_flow = new_flow
@@ -254,9 +263,12 @@ class Association:
             self._drop("denied")
             return None
         self._destinations.move_to_end(destination.key)
+        if destination.shape is not None and not destination.shape.to_target.take_whole(self._now_s, len(data)):
+            self._drop("rate_limit")
+            return None
         payloads = [data]
         self._to_targets.append((destination, Run(destination.sockaddr, b"", payloads)))
-        return payloads
+        return payloads if destination.shape is None else None  # each one has to pass by itself
 
     def _not_known(self, packet: bytes, sender: SocketAddress) -> None:
         try:
@@ -326,12 +338,17 @@ class Association:
         if not self._new.take(self._now_s):  # scanning for peers is slowed down, talking to many is not
             self._drop_all("destinations_limit", waiting)
             return
+        finding = Finding(datagram_app(waiting[0]))
         for address in addresses:
-            verdict = self._judge(name, address, asked.port, self._client[1])
+            verdict = self._judge(name, address, asked.port, self._client[1], finding)
             sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
             if isinstance(verdict, Permit) and sockaddr is not None:
                 destination = self._remember(asked, name, address, sockaddr, verdict)
-                self._to_targets.append((destination, Run(sockaddr, b"", waiting)))
+                if destination is None:
+                    self._drop_all("limit", waiting)
+                    return
+                for data in waiting:
+                    self._run_to(destination, data)
                 return
         self._drop_all("denied", waiting)
 
@@ -341,23 +358,36 @@ class Association:
         destination.rules = self._rules
         self._budget -= NEW_COST
         port = destination.sockaddr[1]
-        verdict = self._judge(destination.name, destination.address, port, self._client[1])
+        verdict = self._judge(destination.name, destination.address, port, self._client[1], destination.finding)
         if isinstance(verdict, Permit):
-            return True
+            destination.flow.verdict = verdict
+            shape = self._admit(destination.flow, verdict, False)
+            if not isinstance(shape, Termination):
+                if destination.shape is not None:
+                    destination.shape.leave()
+                destination.shape = shape
+                return True
+            self._forget(destination, shape)
+            return False
         destination.flow.verdict = verdict
         self._forget(destination, ended_by(verdict))
         return False
 
     def _remember(
         self, asked: Address, name: str | None, address: IPAddress, sockaddr: SocketAddress, permit: Permit
-    ) -> _Destination:
+    ) -> _Destination | None:
+        """A new destination; None: limits do not let it be."""
+        flow = self._new_flow()
+        flow.verdict = permit
+        shape = self._admit(flow, permit, True)
+        if isinstance(shape, Termination):
+            return None
         if len(self._destinations) >= self._settings.destinations_max:
             self._forget(next(iter(self._destinations.values())), Termination.FORGOTTEN)
-        flow = self._new_flow()
         flow.ask(Command.UDP_ASSOCIATE, asked.host, asked.port)
-        flow.verdict = permit
         key, answer_header = encode_header(asked), encode_header(Address(address, asked.port))
-        destination = _Destination(key, name, address, sockaddr, answer_header, flow, self._rules)
+        finding = permit.request.finding or Finding(App.UNKNOWN)
+        destination = _Destination(key, name, address, sockaddr, answer_header, flow, self._rules, finding, shape)
         self._destinations[key] = destination
         return destination
 
@@ -365,6 +395,8 @@ class Association:
         del self._destinations[destination.key]
         if self._contacted.get(destination.sockaddr) is destination:
             del self._contacted[destination.sockaddr]
+        if destination.shape is not None:
+            destination.shape.leave()
         self._finished(destination.flow, termination)
 
     # ---- from a target to the client
@@ -374,9 +406,18 @@ class Association:
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
             self._drop_all("stranger_target", packets)
         elif self._still_permitted(destination):
+            if destination.shape is not None:
+                packets = self._passed(destination.shape, packets)
             self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
             self._drop_all("denied", packets)
+
+    def _passed(self, shape: DatagramShape, packets: list[bytes]) -> list[bytes]:
+        """Those for which there is room."""
+        passed = [packet for packet in packets if shape.to_client.take_whole(self._now_s, len(packet))]
+        for _ in range(len(packets) - len(passed)):
+            self._drop("rate_limit")
+        return passed
 
     # ---- out
 

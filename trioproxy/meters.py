@@ -1,0 +1,101 @@
+"""Reading the meters of all running flows once a second: current rates, and what was used of quotas."""
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final, Protocol
+
+import trio
+
+from trioproxy.accounting import Flow, QuotaKey
+from trioproxy.allowances import Allowances
+from trioproxy.judge import judge_in_turns
+from trioproxy.log import get_log
+from trioproxy.relay import Relays
+from trioproxy.store import StoreError
+
+__all__ = ["Metered", "Meters"]
+
+METER_S: Final = 1.0  # how late the end of a quota is noticed; 9,000 idle flows cost 5 ms
+READ_AT_ONCE: Final = 500  # before others get their turn: 1 ms
+PERIOD_MAX: Final = timedelta(days=32)  # the longest period of a quota, and a day for time zones
+
+
+class Metered(Protocol):
+    """A running session."""
+
+    def flows(self) -> Iterable[Flow]:
+        """What runs in it."""
+        ...
+
+    def renew(self) -> Iterable[None]:
+        """Quotas have been used up, or begun again; returns steps that are not urgent."""
+        ...
+
+
+class Meters:
+    """Reads them.
+
+    Args:
+        sessions: those that run now.
+        relays: whose meters are exact only after they were asked.
+        allowances: where quotas are counted.
+        read_store: what was used of quotas, of periods that began at this moment or later; blocks.
+    """
+
+    def __init__(
+        self,
+        sessions: Callable[[], Collection[Metered]],
+        relays: Relays,
+        allowances: Allowances,
+        read_store: Callable[[datetime], dict[QuotaKey, int]],
+    ) -> None:
+        self._sessions = sessions
+        self._relays = relays
+        self._allowances = allowances
+        self._read_store = read_store
+        self._failing = False
+
+    async def run(self) -> None:
+        """Read, for ever."""
+        read_s = time.monotonic()
+        while True:
+            if not self._allowances.is_restored:
+                await self.restore()
+            await trio.sleep(METER_S)
+            now_s = time.monotonic()
+            stale = await self._read(now_s - read_s)
+            read_s = now_s
+            self._allowances.flush()
+            self._allowances.tidy()
+            if stale:
+                await judge_in_turns(session.renew() for session in stale)
+
+    async def restore(self) -> None:
+        """Learn what was used of quotas; what counts for one has to wait until that succeeds."""
+        since = datetime.now(UTC) - PERIOD_MAX
+        try:
+            used = await trio.to_thread.run_sync(partial(self._read_store, since))
+        except (StoreError, RuntimeError) as exc:  # RuntimeError: no thread could be had
+            if not self._failing:
+                get_log().error("what was used of quotas cannot be read: who has one is refused", problem=str(exc))
+            self._failing = True
+            return
+        self._failing = False
+        self._allowances.restore(used)
+
+    async def _read(self, elapsed_s: float) -> list[Metered]:
+        """Read all; those whose quotas stand otherwise than when they began."""
+        now = datetime.now(UTC)
+        stale = []
+        for count, session in enumerate(list(self._sessions()), start=1):
+            for flow in session.flows():
+                self._relays.read_meter(flow)
+                flow.read_meter(elapsed_s)
+                if flow.allowance is not None and flow.allowance.is_stale(now):
+                    stale.append(session)
+                    break
+            if count % READ_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        return stale

@@ -1,0 +1,147 @@
+"""By what a session runs: its permits, its part of rates and quotas; and whether it still may when these change."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from trioproxy.accounting import Termination, ended_by
+from trioproxy.allowances import Allowance
+from trioproxy.client import Ended
+from trioproxy.judge import Judge
+from trioproxy.policy import Permit, Policy, Reason, Refusal, RuleProtocol, Verdict
+from trioproxy.relay import Association  # noqa: TC001 - documentation tools read the annotation
+from trioproxy.services import Services
+
+__all__ = ["Rights"]
+
+
+class Rights:
+    """What one session has been permitted.
+
+    Args:
+        services: of the server.
+        judge: of the session.
+        end: ends the session, for this reason.
+
+    Attributes:
+        permits: what it goes by: candidates while it connects or waits, then one.
+        association: instead of permits; each of its destinations has its own.
+        allowance: its part of rates and quotas; None: it has no limit.
+    """
+
+    def __init__(self, services: Services, judge: Judge, end: Callable[[Termination], None]) -> None:
+        self.permits: Sequence[Permit] = ()
+        self.association: Association | None = None
+        self.allowance: Allowance | None = None
+        self._services = services
+        self._judge = judge
+        self._end = end
+        self._relaying = False
+        self._grace_s: float | None = None  # it goes on for so long although its hours are over
+
+    def admit(self, permit: Permit, *, new: bool = True) -> None:
+        """Take its part of rates and quotas.
+
+        Args:
+            permit: by which it runs, or will.
+            new: its target is contacted now.
+
+        Raises:
+            Ended: there is none left.
+        """
+        self._change(self._judge.admit(self._judge.flow, permit, new=new))
+
+    def begin_relay(self, permit: Permit) -> None:
+        """From now on it runs by this one."""
+        self.permits, self._relaying = (permit,), True
+
+    def judge_again(self, policy: Policy) -> Iterable[None]:
+        """Rules, limits, blocks or hours have changed: end what they forbid now.
+
+        Returns:
+            Steps that are not urgent: each tidies up one destination of an association.
+        """
+        if self.permits:
+            self._judge_permits(policy)
+        elif self.association is not None:
+            block = self._judge.block(policy)
+            if block is not None:
+                self._judge.flow.block = str(block)
+                self._end(Termination.BLOCKED)
+            elif self._judge.may_ever(RuleProtocol.UDP, policy):
+                return self.association.judge_again()
+            else:
+                self._end(Termination.REVOKED)
+        return ()
+
+    def renew(self) -> Iterable[None]:
+        """Quotas have been used up, or begun again.
+
+        Returns:
+            Steps that are not urgent, as `judge_again` does.
+        """
+        if self.association is not None:
+            return self.association.judge_again()
+        if self._relaying:
+            self._renew(self.permits[0])
+        return ()
+
+    def leave(self) -> None:
+        """The session is over."""
+        if self._grace_s is not None:
+            self._services.engine.timers.end(self._grace_s, self)
+
+    def _judge_permits(self, policy: Policy) -> None:
+        ask = self._judge.running if self._relaying else self._judge.again
+        verdicts: list[Verdict] = [ask(permit, policy) for permit in self.permits]
+        permitted = [verdict for verdict in verdicts if isinstance(verdict, Permit)]
+        if not permitted:
+            self._refuse(next(verdict for verdict in verdicts if isinstance(verdict, Refusal)))
+        elif self._relaying:
+            self.permits = permitted
+            self._renew(permitted[0])
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """It may not go on; where only its hours are over, not when the patience of its rule is."""
+        grace_s = _grace_of(self.permits, refusal)
+        if not grace_s:
+            self._judge.flow.verdict = refusal
+            self._end(ended_by(refusal))
+        elif self._grace_s is None:
+            self._grace_s = grace_s
+            self._services.engine.timers.begin(grace_s, self, self._grace_is_over)
+
+    def _grace_is_over(self) -> None:
+        self._grace_s = None
+        policy = self._services.rulebook.policy
+        if policy is None:
+            return  # without rules the running sessions live on
+        verdict = self._judge.running(self.permits[0], policy)
+        if isinstance(verdict, Refusal):
+            self._judge.flow.verdict = verdict
+            self._end(ended_by(verdict))
+
+    def _renew(self, permit: Permit) -> None:
+        """Other limits may hold by now."""
+        flow = self._judge.flow
+        flow.verdict = permit
+        try:
+            allowance = self._judge.admit(flow, permit, new=False)
+        except Ended as ended:
+            self._end(ended.termination)
+            return
+        if allowance is not None and allowance.same_as(self.allowance):
+            allowance.leave()
+        elif allowance is not None or self.allowance is not None:
+            self._change(allowance)
+            self._services.relays.reshape(flow, allowance.shape() if allowance is not None else None)
+
+    def _change(self, allowance: Allowance | None) -> None:
+        flow = self._judge.flow
+        flow.give_up_allowance()
+        flow.allowance = self.allowance = allowance
+
+
+def _grace_of(permits: Iterable[Permit], refusal: Refusal) -> float:
+    """How many seconds what runs by these permits may go on; 0: none, as not only its hours are over."""
+    if refusal.reason is not Reason.HOURS:
+        return 0
+    return max((term.rule.grace_s or 0 for permit in permits for term in permit.terms), default=0)
