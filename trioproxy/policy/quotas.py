@@ -71,11 +71,7 @@ class QuotaAccount:
         self._deltas: dict[datetime, int] = {}
 
     def period(self, now_at: datetime) -> tuple[datetime, datetime]:
-        """When the present period begins and ends, in UTC.
-
-        Raises:
-            ValueError: the moment has no time zone.
-        """
+        """When the present period begins and ends, in UTC."""
         if not self._begins_at <= now_at < self._ends_at:
             self._begins_at, self._ends_at = period_of(self.quota.period, now_at, self._zone)
         return self._begins_at, self._ends_at
