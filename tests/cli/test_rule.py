@@ -7,6 +7,7 @@ import pytest
 from tests.cli.conftest import Command
 
 ANY = "tcp:*(*)->*(*)"
+APPS = "tls, http, ssh, smtp, ftp, imap, pop3, rdp, bittorrent, dns, stun, quic or unknown"
 
 
 def test_add_at_the_end_and_in_between(cli: Command) -> None:
@@ -34,7 +35,13 @@ def test_add_at_the_end_and_in_between(cli: Command) -> None:
     [
         ("tcp:*(*)->*(x)", 13, "*, a port, or a range such as 8000-8010"),
         ("tcp:10.0.0.1/8(*)->*(*)", 5, "no bits behind the prefix: the network is 10.0.0.0/8"),
-        ("tcp:*(*)->*(*) rate=5", 16, "user=, group=, log= or note= (rate= is not supported yet)"),
+        (
+            "tcp:*(*)->*(*) rate=5",
+            21,
+            "a rate such as 20Mbit or 20Mbit/2Mbit: a number with bit, kbit, Mbit or Gbit",
+        ),
+        ("tcp:*(*)->*(*) app=skype", 20, APPS),
+        ("deny tcp:*(*)->*(*) quota=5GB/day", 21, "quota= on allow rules only"),
         ("", 1, "tcp:, udp:, bind: or any: (with allow or deny before it)"),
     ],
 )

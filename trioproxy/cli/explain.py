@@ -8,11 +8,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 from cyclopts import Parameter
 
 from trioproxy.cli.asker import NOBODY, Who, identify
+from trioproxy.cli.circumstances import UNKNOWN, Circumstances
 from trioproxy.cli.explanation import Case, Layers
 from trioproxy.cli.explanation_text import show_case
 from trioproxy.cli.output import Failure, show_json, usage, warn
 from trioproxy.cli.place import HERE, Place
-from trioproxy.config import build_floor
+from trioproxy.config import build_floor, build_zones
 from trioproxy.policy import (
     Blocks,
     CanonicalError,
@@ -44,6 +45,7 @@ def explain(  # noqa: PLR0913 - the options of a command
     source_port: int = 0,
     address: tuple[str, ...] = (),
     as_json: Annotated[bool, Parameter(name="--json")] = False,
+    circumstances: Circumstances = UNKNOWN,
     who: Who = NOBODY,
     place: Place = HERE,
 ) -> None:
@@ -56,6 +58,7 @@ def explain(  # noqa: PLR0913 - the options of a command
         source_port: the client's port, if rules ask for it.
         address: an address of the target; may be given several times.
         as_json: print JSON.
+        circumstances: what the traffic is, and when.
         who: who asks.
         place: which installation.
     """
@@ -64,12 +67,14 @@ def explain(  # noqa: PLR0913 - the options of a command
         raise usage("say who asks: --user NAME (with --group), or --anonymous (with --tenant)")
     client = _parse_address(source, "--source")
     host, port = _parse_target(target, RuleProtocol(protocol))
+    finding = circumstances.finding(RuleProtocol(protocol))
     addresses = [_parse_address(text, "--address") for text in address] or _look_up(host)
     with place.open_store(config) as store:
         snapshot = store.snapshot()
     identity, refused = identify(who, client, config, snapshot)
     for problem in rule_problems(identity):
         warn(problem)
+    zones = build_zones(config)
     rule_sets = {}
     for scope, rules in snapshot.rules.items():
         rule_sets[scope], problem = read_rule_set(scope, rules)
@@ -85,10 +90,12 @@ def explain(  # noqa: PLR0913 - the options of a command
         port=port,
         refused=tuple(refused),
         layers=Layers(
-            Policy(rule_sets, build_floor(config), blocks=blocks), snapshot.rules, directory_layers(identity)
+            Policy(rule_sets, build_floor(config), zones, blocks=blocks), snapshot.rules, directory_layers(identity)
         ),
         addresses=tuple(dict.fromkeys(addresses)),
         limits=LimitBook(snapshot.limits),
+        finding=finding,
+        now=circumstances.moment(zones.of(identity.tenant)),
     )
     if as_json:
         show_json(case.as_json())

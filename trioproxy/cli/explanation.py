@@ -1,6 +1,7 @@
 """What `rule explain` knows about one question; `trioproxy.cli.explanation_text` says it to people."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, tzinfo
 
 import attrs
 
@@ -16,13 +17,18 @@ from trioproxy.policy import (
     LimitBook,
     Permit,
     Policy,
+    Refusal,
     Rule,
+    RuleHours,
     RuleProtocol,
     Scope,
     ScopeKind,
+    Term,
     Vote,
 )
+from trioproxy.policy.hours import minute_of_week
 from trioproxy.policy.rules import EVERY_PORT, Area, Question
+from trioproxy.sniff import Finding
 from trioproxy.store import StoredRule
 
 __all__ = ["Case", "Layers"]
@@ -57,10 +63,24 @@ class Layers:
         """Which rule of its layer this is, from 1 on."""
         return self.stored[scope].index(rule) + 1
 
-    def near_misses(self, explanation: Explanation) -> Iterator[tuple[LayerVote, str]]:
+    def name(self, vote: LayerVote) -> str:
+        """How people speak of the rule that cast this vote."""
+        stored = self.find(vote)
+        if stored is not None:
+            return f"rule {stored.id} of {vote.scope}"
+        return f"a rule of {vote.scope} in {vote.origin}" if vote.origin else f"an unreadable rule of {vote.scope}"
+
+    def vote_of(self, term: Term) -> LayerVote:
+        """The vote of the rule that set these terms."""
+        scope = Scope.parse(term.scope)
+        origins = [origin for rule, origin in self._rules(scope) if rule == term.rule]
+        return LayerVote(scope, Vote.ALLOW, term.text, origins[0])
+
+    def near_misses(self, explanation: Explanation, now: datetime) -> Iterator[tuple[LayerVote, str]]:
         """Rules that would have allowed it but for one thing, and what that is."""
         request = explanation.verdict.request
-        question = Question.of(request, explanation.address)
+        minute = minute_of_week(now, self.policy.zones.of(request.identity.tenant))
+        question = Question.of(request, explanation.address, minute)
         for scope in Scope.layers_of(request.identity):
             for rule, origin in self._rules(scope):
                 aspect = _only_obstacle(rule, question) if rule.allow else None
@@ -83,6 +103,7 @@ def _only_obstacle(rule: Rule, question: Question) -> str | None:
         "the source address": attrs.evolve(rule, source=Area.EVERYWHERE),
         "the source port": attrs.evolve(rule, source_ports=EVERY_PORT),
         "whom it is for": attrs.evolve(rule, user=None, group=None),
+        "what the traffic is": attrs.evolve(rule, apps=(), sni=(), http_host=()),
     }
     return next((aspect for aspect, other in relaxed.items() if other.matches(question)), None)
 
@@ -102,6 +123,8 @@ class Case:
         layers: the rules in force.
         addresses: what the name means; all of them are judged.
         limits: the limits in force.
+        finding: what the traffic is; None: nobody has looked.
+        now: when, an aware time.
     """
 
     identity: Identity
@@ -114,6 +137,8 @@ class Case:
     layers: Layers
     addresses: tuple[IPAddress, ...]
     limits: LimitBook
+    finding: Finding | None
+    now: datetime
 
     @property
     def asker(self) -> str:
@@ -132,6 +157,11 @@ class Case:
         return Scope.layers_of(self.identity)[-1]
 
     @property
+    def zone(self) -> tzinfo:
+        """By whose clock hours are read."""
+        return self.layers.policy.zones.of(self.identity.tenant)
+
+    @property
     def target(self) -> str:
         """As it was asked for."""
         host = f"[{self.host}]" if ":" in str(self.host) else str(self.host)
@@ -140,12 +170,12 @@ class Case:
     def explanations(self) -> list[Explanation]:
         """One for each address."""
         name = self.host if isinstance(self.host, str) else None
-        return [
-            self.layers.policy.explain(
-                AccessRequest(self.identity, self.client, self.client_port, self.protocol, name, address, self.port)
-            )
-            for address in self.addresses
-        ]
+        return [self.layers.policy.explain(self._request(name, address), self.now) for address in self.addresses]
+
+    def _request(self, name: str | None, address: IPAddress) -> AccessRequest:
+        return AccessRequest(
+            self.identity, self.client, self.client_port, self.protocol, name, address, self.port, self.finding
+        )
 
     def block(self, explanation: Explanation) -> Block | None:
         """The block that decided."""
@@ -164,6 +194,10 @@ class Case:
             "protocol": self.protocol.value,
             "host": str(self.host),
             "port": self.port,
+            "app": self.finding.app.value if self.finding else None,
+            "sni": self.finding.sni if self.finding else None,
+            "http_host": self.finding.http_host if self.finding else None,
+            "at": self._moment(self.now),
             "allowed": permitted and not self.refused,
             "login_refused": list(self.refused),
             "addresses": [self._address_as_json(explanation) for explanation in explanations],
@@ -189,17 +223,45 @@ class Case:
             "judged": str(explanation.address),
             "allowed": isinstance(verdict, Permit),
             "block": describe_block(block) if block is not None else None,
+            "sniff": isinstance(verdict, Permit) and verdict.sniff,
+            "reason": verdict.reason.name.lower() if isinstance(verdict, Refusal) else None,
             "floor": explanation.floor or None,
             "decided_by": verdict.scope or None,
             "rule": (verdict.rule if verdict.scope else None),
-            "layers": [
-                {
-                    "scope": str(vote.scope),
-                    "vote": vote.vote.value,
-                    "rule": vote.rule or None,
-                    "id": found.id if (found := self.layers.find(vote)) else None,
-                    "entry": vote.origin or None,
-                }
-                for vote in explanation.votes
-            ],
+            "layers": [self._vote_as_json(vote) for vote in explanation.votes],
+            "asking": [self._vote_as_json(vote) for vote in explanation.asking],
+            "terms": [self._term_as_json(term) for term in verdict.terms] if isinstance(verdict, Permit) else [],
+            "hours": [self._hours_as_json(hours) for hours in explanation.hours],
         }
+
+    def _vote_as_json(self, vote: LayerVote) -> dict[str, object]:
+        found = self.layers.find(vote)
+        return {
+            "scope": str(vote.scope),
+            "vote": vote.vote.value,
+            "rule": vote.rule or None,
+            "id": found.id if found else None,
+            "entry": vote.origin or None,
+        }
+
+    def _term_as_json(self, term: Term) -> dict[str, object]:
+        rule, vote = term.rule, self._vote_as_json(self.layers.vote_of(term))
+        return {key: vote[key] for key in ("scope", "rule", "id", "entry")} | {
+            "rate_down_bytes_per_s": rule.rate.down if rule.rate else None,
+            "rate_up_bytes_per_s": rule.rate.up if rule.rate else None,
+            "burst_bytes": rule.burst,
+            "quota_bytes": rule.quota.size if rule.quota else None,
+            "quota_period": rule.quota.period.value if rule.quota else None,
+            "when": str(rule.hours) if rule.hours else None,
+            "grace_s": rule.grace_s,
+            "scan_ignored": rule.scan_ignored,
+        }
+
+    def _hours_as_json(self, hours: RuleHours) -> dict[str, object]:
+        return self._vote_as_json(hours.vote) | {
+            "speaks": hours.speaks,
+            "change": self._moment(hours.change) if hours.change else None,
+        }
+
+    def _moment(self, moment: datetime) -> str:
+        return moment.astimezone(self.zone).isoformat(timespec="seconds")

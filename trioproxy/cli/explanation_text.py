@@ -8,8 +8,9 @@ from typing import Final
 from attrs import evolve
 
 from trioproxy.cli.explanation import Case
+from trioproxy.cli.explanation_terms import circumstances, hours_advice, remarks
 from trioproxy.cli.output import say, show_table
-from trioproxy.policy import Explanation, LayerVote, Permit, Refusal, Rule, Scope, ScopeKind, Vote, parse_rule
+from trioproxy.policy import Explanation, LayerVote, Permit, Reason, Refusal, Rule, Scope, ScopeKind, Vote, parse_rule
 from trioproxy.policy.floor import OWN_LISTENER, OWN_SERVER
 
 __all__ = ["show_case"]
@@ -29,6 +30,7 @@ def show_case(case: Case) -> None:
     for reason in case.refused:
         say(f"login refused: {reason}", tone="bad")
     explanations = case.explanations()
+    say(*circumstances(case, explanations))
     # Most names mean several addresses about which there is the same to say.
     for _, alike in groupby(sorted(explanations, key=_gist), key=_gist):
         _show_addresses(case, list(alike))
@@ -47,7 +49,7 @@ def _limits(case: Case) -> Iterator[str]:
         yield f"limit: {limit} for everybody in {scope} together"
 
 
-def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, bool]:
+def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, str, bool]:
     """Equal for explanations that differ in their address alone; what is allowed sorts first."""
     verdict = explanation.verdict
     return (
@@ -56,8 +58,16 @@ def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, bool]:
         verdict.scope,
         verdict.rule,
         str(explanation.votes),
+        str((_state(explanation), explanation.asking, explanation.hours, getattr(verdict, "terms", ()))),
         explanation.address != verdict.request.address,
     )
+
+
+def _state(explanation: Explanation) -> str:
+    verdict = explanation.verdict
+    if isinstance(verdict, Permit):
+        return "may be allowed" if verdict.sniff else "allowed"
+    return "denied"
 
 
 def _show_addresses(case: Case, alike: list[Explanation]) -> None:
@@ -65,7 +75,7 @@ def _show_addresses(case: Case, alike: list[Explanation]) -> None:
     allowed = isinstance(first.verdict, Permit)
     addresses = ", ".join(str(explanation.verdict.request.address) for explanation in alike)
     say("")
-    say(f"{addresses}: {'allowed' if allowed else 'denied'}", tone="good" if allowed else "bad")
+    say(f"{addresses}: {_state(first)}", tone="good" if allowed else "bad")
     if first.address != first.verdict.request.address:
         say(f"  because of the IPv4 address {first.address} inside it")
     floor = ["floor", "deny" if first.floor else "-", "", first.floor or "not part of it", ""]
@@ -75,6 +85,7 @@ def _show_addresses(case: Case, alike: list[Explanation]) -> None:
     if not case.layers.directory:  # where there is only the store, nobody asks
         rows = [row[:-1] for row in rows]
     show_table(rows[0], rows[1:])
+    say(*(f"  {remark}" for remark in remarks(case, first)))
 
 
 def _row(case: Case, vote: LayerVote) -> list[str]:
@@ -90,12 +101,19 @@ def _verdict(case: Case, explanations: list[Explanation]) -> Iterator[tuple[str,
         yield "DENIED: the login is refused", False
     permitted = [item for item in explanations if isinstance(item.verdict, Permit)]
     if permitted:
-        yield f"{'apart from that: ' if case.refused else ''}ALLOWED by {_decider(case, permitted[0])}", True
+        yield f"{'apart from that: ' if case.refused else ''}{_permission(case, permitted)}", True
         if len(permitted) < len(explanations):
             addresses = ", ".join(str(item.verdict.request.address) for item in permitted)
             yield f"the proxy connects to {addresses} only", True
     else:
         yield f"{'apart from that: ' if case.refused else ''}DENIED: {_because(case, explanations[0])}", False
+
+
+def _permission(case: Case, permitted: list[Explanation]) -> str:
+    decider = _decider(case, permitted[0])
+    if _state(permitted[0]) == "allowed":
+        return f"ALLOWED by {decider}"
+    return f"MAY BE ALLOWED by {decider}: the proxy connects, looks at the first bytes, and then decides"
 
 
 def _because(case: Case, explanation: Explanation) -> str:
@@ -105,23 +123,31 @@ def _because(case: Case, explanation: Explanation) -> str:
     if explanation.floor:
         return f"{explanation.address} is {explanation.floor}, which no rule can allow"
     if explanation.verdict.scope:
-        return f"{_decider(case, explanation)} forbids it, and one deny outweighs every allow"
-    return "no rule allows it"
+        cause = _cause(explanation)
+        return f"{_decider(case, explanation)} forbids it{cause}, and one deny outweighs every allow"
+    return f"no rule allows it{_cause(explanation)}"
+
+
+def _cause(explanation: Explanation) -> str:
+    verdict = explanation.verdict
+    match verdict.reason if isinstance(verdict, Refusal) else None:
+        case Reason.HOURS:
+            return " at this hour"
+        case Reason.APP:
+            return " for what the traffic is"
+        case _:
+            return ""
 
 
 def _deciding_vote(explanation: Explanation) -> LayerVote:
-    return next(vote for vote in explanation.votes if str(vote.scope) == explanation.verdict.scope)
+    verdict = explanation.verdict
+    # Where it has to be looked, it may be a rule that asks; its layer then votes otherwise, or not at all.
+    candidates = [vote for vote in (*explanation.asking, *explanation.votes) if str(vote.scope) == verdict.scope]
+    return next((vote for vote in candidates if vote.rule == verdict.rule), candidates[-1])
 
 
 def _decider(case: Case, explanation: Explanation) -> str:
-    return _name(case, _deciding_vote(explanation))
-
-
-def _name(case: Case, vote: LayerVote) -> str:
-    stored = case.layers.find(vote)
-    if stored is not None:
-        return f"rule {stored.id} of {vote.scope}"
-    return f"a rule of {vote.scope} in {vote.origin}" if vote.origin else f"an unreadable rule of {vote.scope}"
+    return case.layers.name(_deciding_vote(explanation))
 
 
 def _advice(case: Case, explanations: list[Explanation]) -> Iterator[str]:
@@ -132,15 +158,17 @@ def _advice(case: Case, explanations: list[Explanation]) -> Iterator[str]:
     block = case.block(explanation)
     if block is not None:
         yield f"to lift it: trioproxy block remove {block.id}"
-    elif explanation.floor in (OWN_LISTENER, OWN_SERVER):
+        return
+    yield from hours_advice(case, explanation)
+    if explanation.floor in (OWN_LISTENER, OWN_SERVER):
         yield "nobody reaches the proxy's own endpoints through the proxy"
     elif explanation.floor:
         yield "the administrator can open parts of the floor in the configuration: [policy] open_floor"
     elif explanation.verdict.scope:
         yield from _advice_against_deny(case, explanation)
     else:
-        for vote, aspect in islice(case.layers.near_misses(explanation), _NEAR_MISSES_MAX):
-            yield f"close: {_name(case, vote)} fits but for {aspect}: {vote.rule}"
+        for vote, aspect in islice(case.layers.near_misses(explanation, case.now), _NEAR_MISSES_MAX):
+            yield f"close: {case.layers.name(vote)} fits but for {aspect}: {vote.rule}"
         rule, whom = _exception(case, case.innermost)
         yield f"to allow it to {whom}: {_command(case.innermost, rule)}"
 

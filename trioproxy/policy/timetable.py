@@ -30,8 +30,6 @@ class Timetable:
 
     def borders(self, identity: Identity) -> frozenset[int]:
         """The minutes of the week at which hours begin or end in the rules that may be about somebody."""
-        if not self._hours and not identity.rules:
-            return frozenset()
         hours = [some for scope in Scope.around(identity) for some in self._hours.get(scope, ())]
         hours += [some for layer in directory_layers(identity) for some in layer.hours]
         return frozenset().union(*(some.borders() for some in hours))
