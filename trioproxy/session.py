@@ -26,6 +26,7 @@ from trioproxy.limits import Occupancy, keep_reserve
 from trioproxy.log import get_log
 from trioproxy.login import log_in
 from trioproxy.policy import IPAddress, Limit, Permit, RuleProtocol
+from trioproxy.policy.scans import Outcome
 from trioproxy.protocol import (
     Address,
     Command,
@@ -40,6 +41,10 @@ from trioproxy.services import Services
 __all__ = ["Session"]
 
 CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
+OUTCOMES = {
+    Reply.CONNECTION_NOT_ALLOWED_BY_RULESET: Outcome.DENIED,
+    Reply.CONNECTION_REFUSED: Outcome.REFUSED,
+}
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
@@ -239,11 +244,23 @@ class Session:
     # ---- CONNECT
 
     async def _connect(self, request: Request) -> Termination:
-        permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
-        if permits is None:
-            target, permit = await self._client.in_task(partial(self._dial_name, request))
-        else:
-            target, permit = await self._dial_address(permits[0])
+        scans, identity = self._services.scans, self._judge.identity
+        wait_s = scans.wait_s(identity, self._client.source)
+        if wait_s is None:
+            self._services.counters["scan_limit"] += 1
+            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        if wait_s:
+            await self._client.in_task(partial(trio.sleep, wait_s))
+        try:
+            permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
+            if permits is None:
+                target, permit = await self._client.in_task(partial(self._dial_name, request))
+            else:
+                target, permit = await self._dial_address(permits[0])
+        except Ended as ended:
+            scans.saw(self.flow, OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER))
+            raise
+        scans.saw(self.flow, Outcome.CONNECTED)
         host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
