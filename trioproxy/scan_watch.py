@@ -1,5 +1,6 @@
 """Noticing who scans, and what is done about it: said in the log, slowed down, or blocked for a while."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ class ScanWatch:
         self._counters = counters
         self._set_block = set_block
         self._slowed: dict[Hashable, tuple[float, float]] = {}  # until when, and when the next target is free
+        self._caught: dict[tuple[str, str], float] = {}  # where a user was caught, and when
         self.apply(settings)
 
     def apply(self, settings: Scans) -> None:
@@ -61,14 +63,19 @@ class ScanWatch:
         if isinstance(verdict, Permit) and any(term.rule.scan_ignored for term in verdict.terms):
             return
         address, port, now_s = verdict.request.address, verdict.request.port, time.monotonic()
-        alarm = None
+        source = (identity.tenant, source_key(flow.client_address))
         if identity.user is not None:
             alarm = self._users.saw((identity.tenant, identity.user), address, port, outcome, now_s)
-        of_source = self._sources.saw((identity.tenant, source_key(flow.client_address)), address, port, outcome, now_s)
-        if alarm is not None:
-            self._raise(alarm, flow, identity)
-        elif of_source is not None:
-            self._raise(of_source, flow, Identity(identity.tenant, None), shared=identity.user is not None)
+            if alarm is not None:
+                self._caught = {
+                    key: at_s for key, at_s in self._caught.items() if now_s - at_s <= self.settings.window_s
+                }
+                self._caught[source] = now_s
+                self._raise(alarm, flow, identity)
+        alarm = self._sources.saw(source, address, port, outcome, now_s)
+        # What one of its users was caught for is not told again of the source.
+        if alarm is not None and now_s - self._caught.pop(source, -math.inf) > self.settings.window_s:
+            self._raise(alarm, flow, Identity(identity.tenant, None), shared=identity.user is not None)
 
     def wait_s(self, identity: Identity, source: str) -> float | None:
         """How long the next target of this user or source has to wait; None: too long."""
