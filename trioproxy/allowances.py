@@ -7,7 +7,7 @@ All of them hold together. What several flows share is kept here, for as long as
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import compress
 from typing import Final, TypeAlias
 
@@ -19,12 +19,13 @@ from trioproxy.limits import Pace
 from trioproxy.policy import IPAddress, Limit, LimitBook, Term
 from trioproxy.policy.buckets import Bucket, DatagramGate, Gate, default_burst
 from trioproxy.policy.quotas import QuotaAccount
+from trioproxy.policy.shapes import DatagramShape, Shape
 from trioproxy.policy.units import Quota, Rates
-from trioproxy.relay.shaping import DatagramShape, Shape
 
-__all__ = ["Allowance", "Allowances", "OverQuotaError"]
+__all__ = ["PERIOD_MAX", "Allowance", "Allowances", "OverQuotaError", "QuotaState"]
 
 MINUTE_S: Final = 60.0
+PERIOD_MAX: Final = timedelta(days=32)  # the longest period of a quota, and a day for time zones
 
 _EACH: Final = "limit for each user"
 _TOGETHER: Final = "limit for all together"
@@ -36,6 +37,27 @@ _Values: TypeAlias = tuple[Rates | None, int | None, Quota | None, Rates | None]
 
 class OverQuotaError(Exception):
     """Nothing may flow: a quota is used up, or what was used of it is not known; the text says which."""
+
+
+@attrs.frozen
+class QuotaState:
+    """How a quota stands.
+
+    Attributes:
+        scope: the layer of its rule, or whom its template is for; empty: each user.
+        rule: its rule, or which kind of template it is.
+        quota: how much there is.
+        left: bytes.
+        ends_at: when its period ends.
+        over_quota_rate: how fast bytes flow on when it is used up; None: not at all.
+    """
+
+    scope: str
+    rule: str
+    quota: Quota
+    left: int
+    ends_at: datetime
+    over_quota_rate: Rates | None
 
 
 @attrs.define(eq=False)
@@ -167,9 +189,30 @@ class Allowances:
         Raises:
             OverQuotaError: nothing.
         """
-        book = self._limits()
-        if not terms and not book.limits:
+        if not terms and not self._limits().limits:
             return None
+        shares, accounts = self._collect(identity, source, terms)
+        if not shares and not accounts:
+            return None
+        spent = self._spent(accounts)
+        shares += map(self._over_quota_share, compress(accounts, spent))
+        return Allowance(self, tuple(shares), tuple(accounts), spent)
+
+    def quotas(self, identity: Identity, source: str, terms: Iterable[Term]) -> list[QuotaState]:
+        """How the quotas stand that count for a flow; see `of`."""
+        now = self._now()
+        states = []
+        for account in self._collect(identity, source, terms)[1]:
+            _, _, scope, rule = account.key
+            quota = account.quota
+            states.append(
+                QuotaState(scope, rule, quota.quota, quota.left(now), quota.period(now)[1], account.over_quota_rate)
+            )
+        return states
+
+    def _collect(self, identity: Identity, source: str, terms: Iterable[Term]) -> tuple[list[_Share], list[_Account]]:
+        """All rates and quotas that count for a flow."""
+        book = self._limits()
         tenant, owner = identity.tenant, identity.user if identity.user is not None else f"@{source}"
         shares: list[_Share] = []
         accounts: list[_Account] = []
@@ -180,11 +223,7 @@ class Allowances:
         self._add(shares, accounts, (tenant, owner, "", _EACH), _values(each))
         for scope, limit in book.together(identity):
             self._add(shares, accounts, ("", "", str(scope), _TOGETHER), _values(limit))
-        if not shares and not accounts:
-            return None
-        spent = self._spent(accounts)
-        shares += map(self._over_quota_share, compress(accounts, spent))
-        return Allowance(self, tuple(shares), tuple(accounts), spent)
+        return shares, accounts
 
     def _add(
         self,

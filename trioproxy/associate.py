@@ -15,9 +15,9 @@ from trioproxy.judge import Judge
 from trioproxy.limits import keep_reserve
 from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol, Verdict, canonical_address
 from trioproxy.policy.scans import Outcome
+from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import Address, Reply
 from trioproxy.relay import Association, AssociationSettings, open_target_side
-from trioproxy.relay.shaping import DatagramShape
 from trioproxy.resolve import ResolveError
 from trioproxy.sniff import Finding
 

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
 import trio
 
 from trioproxy.accounting import Flow, QuotaKey
-from trioproxy.allowances import Allowances
+from trioproxy.allowances import PERIOD_MAX, Allowances
 from trioproxy.judge import judge_in_turns
 from trioproxy.log import get_log
 from trioproxy.relay import Relays
@@ -19,7 +19,6 @@ __all__ = ["Metered", "Meters"]
 
 METER_S: Final = 1.0  # how late the end of a quota is noticed; 9,000 idle flows cost 5 ms
 READ_AT_ONCE: Final = 500  # before others get their turn: 1 ms
-PERIOD_MAX: Final = timedelta(days=32)  # the longest period of a quota, and a day for time zones
 
 
 class Metered(Protocol):

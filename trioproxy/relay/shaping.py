@@ -1,51 +1,20 @@
-"""Flows that wait for their bytes: who is told when a bucket has some again, and by what a relay is shaped."""
+"""Flows that wait for their bytes: who is told when a bucket has some again."""
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-import attrs
 import trio
 
-from trioproxy.policy.buckets import Bucket, DatagramGate, Gate
+from trioproxy.policy.buckets import Bucket, Gate
+from trioproxy.policy.shapes import Shape
 
-__all__ = ["DatagramShape", "RelayGates", "Shape", "Shaper"]
+__all__ = ["RelayGates", "Shaper"]
 
 TICK_S: Final = (
     0.02  # how often waiting flows are looked at: a tenth of the default burst, and 50 rounds/s cost nothing
 )
-
-
-@attrs.frozen(eq=False)
-class Shape:
-    """The gates of a TCP relay. Whoever is refused by one must call `Shaper.wait`.
-
-    Attributes:
-        to_client: for what the target sends.
-        to_target: for what the client sends.
-    """
-
-    to_client: Gate
-    to_target: Gate
-
-    def leave(self) -> None:
-        """The relay is over."""
-        self.to_client.leave()
-        self.to_target.leave()
-
-
-@attrs.frozen(eq=False)
-class DatagramShape:
-    """The gates of one destination of an association."""
-
-    to_client: DatagramGate
-    to_target: DatagramGate
-
-    def leave(self) -> None:
-        """The destination is forgotten."""
-        self.to_client.leave()
-        self.to_target.leave()
 
 
 class Shaper:

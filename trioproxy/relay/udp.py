@@ -18,6 +18,7 @@ from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.engine import Channel, Engine
 from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
+from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import (
     Address,
     Command,
@@ -28,7 +29,6 @@ from trioproxy.protocol import (
     header_untrusted,
 )
 from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
-from trioproxy.relay.shaping import DatagramShape
 from trioproxy.sniff import App, Finding, datagram_app
 
 __all__ = ["Association", "AssociationSettings"]
