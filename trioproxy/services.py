@@ -30,6 +30,7 @@ class Services:
         usage: who moved how much, for the store.
         allowances: rates, quotas and paces.
         realms: which tenant a realm of a login name selects.
+        shared_sessions: of those that have a limit together.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
 
@@ -47,6 +48,7 @@ class Services:
     descriptors_max: int
     handshakes: Occupancy
     sessions: Occupancy
+    shared_sessions: Occupancy
     associations: Occupancy
     binds: Occupancy
     partings: Occupancy
