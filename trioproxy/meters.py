@@ -89,12 +89,13 @@ class Meters:
         now = datetime.now(UTC)
         stale = []
         for count, session in enumerate(list(self._sessions()), start=1):
+            is_stale = False
             for flow in session.flows():
                 self._relays.read_meter(flow)
                 flow.read_meter(elapsed_s)
-                if flow.allowance is not None and flow.allowance.is_stale(now):
-                    stale.append(session)
-                    break
+                is_stale |= flow.allowance is not None and flow.allowance.is_stale(now)
+            if is_stale:
+                stale.append(session)
             if count % READ_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return stale

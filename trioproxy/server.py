@@ -201,6 +201,7 @@ class Server:
             handshakes=occupancy("unauthenticated", each_max=limits.unauthenticated_per_source_max),
             partings=occupancy("partings", each_max=PARTINGS_MAX),
             sessions=occupancy("sessions", each_max=limits.sessions_per_user_max),
+            shared_sessions=occupancy("shared_sessions", each_max=0),  # the limits say how many
             associations=occupancy("associations", each_max=limits.associations_per_user_max),
             binds=occupancy("binds", each_max=limits.binds_per_user_max),
         )

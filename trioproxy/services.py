@@ -32,6 +32,7 @@ class Services:
         allowances: rates, quotas and paces.
         scans: who tries too many targets.
         realms: which tenant a realm of a login name selects.
+        shared_sessions: of those that have a limit together.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
 
@@ -50,6 +51,7 @@ class Services:
     descriptors_max: int
     handshakes: Occupancy
     sessions: Occupancy
+    shared_sessions: Occupancy
     associations: Occupancy
     binds: Occupancy
     partings: Occupancy

@@ -35,7 +35,7 @@ from trioproxy.protocol import (
     Request,
 )
 from trioproxy.relay import ORDERLY, RelaySettings, accept_target, egress_address, listen_for_target
-from trioproxy.rights import Rights
+from trioproxy.rights import Rights, SharedPlaces
 from trioproxy.services import Services
 
 __all__ = ["Session"]
@@ -84,6 +84,7 @@ class Session:
         self._revoked = False
         self._target: Channel | None = None
         self._rights = Rights(services, self._judge, self.end)
+        self._places = SharedPlaces(services, self.flow)
 
     # ---- from outside
 
@@ -144,6 +145,7 @@ class Session:
             self.revoke()
             return ()
         flow.identity = current
+        self._places.count()
         return self._rights.judge_again(policy)
 
     def renew(self) -> Iterable[None]:
@@ -223,11 +225,19 @@ class Session:
         if not services.allowances.new_session(identity, self._judge.owner):
             services.counters["new_sessions_limit_each"] += 1
             raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
-        return await self._held(services.sessions, partial(self._obey, request), self._limit.sessions)
+        return await self._held(services.sessions, partial(self._obey_together, request), self._limit.sessions)
 
     def _too_slow(self) -> None:
         self._services.counters["handshake_timeout"] += 1
         self.end(Termination.HANDSHAKE_TIMEOUT)
+
+    async def _obey_together(self, request: Request) -> Termination:
+        if not self._places.enter():
+            raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+        try:
+            return await self._obey(request)
+        finally:
+            self._places.leave()
 
     async def _obey(self, request: Request) -> Termination:
         match request.command:
@@ -261,6 +271,7 @@ class Session:
             scans.saw(self.flow, OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER))
             raise
         scans.saw(self.flow, Outcome.CONNECTED)
+        self._rights.settle(permit)
         host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
@@ -310,10 +321,10 @@ class Session:
         if permit.sniff:
             first = await self._look(target)
             permit = self._judge.found(permit, first.finding)
-            try:
-                self._rights.admit(permit, new=False)
-            except Ended as ended:
-                raise Ended(ended.termination) from ended  # the client has its success reply
+        try:
+            self._rights.settle(permit)
+        except Ended as ended:
+            raise Ended(ended.termination) from ended  # the client has its success reply
         self._rights.begin_relay(permit)
         allowance = self._rights.allowance
         return await self._services.relays.relay(
@@ -369,6 +380,7 @@ class Session:
         finally:
             listening.close()
             self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
+        self._rights.settle(permit)
         await self._client.succeed(permit.request.address, permit.request.port)
         return await self._relay(target, permit)
 

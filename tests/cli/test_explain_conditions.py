@@ -47,6 +47,8 @@ def test_limits_are_told(desk: Command) -> None:
     """Each layer's terms hold, and each is told with its rule."""
     add(desk, ("user:alice", LIMITED), ("tenant:main", "tcp:*(*)->internet(443) rate=1Gbit quota=1TB/month"))
     lines = explain(desk, "--at", MONDAY)
+    shared = "tenant:main: tcp:*(*)->internet(443) rate=1Gbit quota=1TB/month"
+    quota = f"quota: 1.00 TB of 1TB/month left until Tue 2026-12-01 00:00 CET ({shared})"
     assert lines[-10:] == [
         f"user:alice          allow  1   {LIMITED}",
         "  rule 2 of tenant:main: at most 1Gbit to the client and 1Gbit to the target",
@@ -55,8 +57,7 @@ def test_limits_are_told(desk: Command) -> None:
         "  rule 1 of user:alice: at most 5GB a day",
         "  rule 1 of user:alice: it counts as no scan, whatever the number of targets",
         "",
-        "quota: 1.00 TB of 1TB/month left until Tue 2026-12-01 00:00 CET"
-        " (tenant:main: tcp:*(*)->internet(443) rate=1Gbit quota=1TB/month)",
+        quota,
         f"quota: 5.00 GB of 5GB/day left until Tue 2026-11-24 00:00 CET (user:alice: {LIMITED})",
         "ALLOWED by rule 2 of tenant:main",
     ]
@@ -243,7 +244,7 @@ def test_says_what_is_left_of_quotas(cli: Command, data_dir: Path) -> None:
         begins_at, _ = period_of(Period.MONTH, now, system_zone())
         store.add_quota_deltas([(QuotaKey("main", "alice", "user:alice", rule, begins_at), 2 * 10**9)])
         begins_at, _ = period_of(Period.DAY, now, system_zone())
-        store.add_quota_deltas([(QuotaKey("main", "alice", "", "limit for each user", begins_at), 10**6)])
+        store.add_quota_deltas([(QuotaKey("main", "alice", "", "limit for each user, by the day", begins_at), 10**6)])
     question = ("rule", "explain", "--user", "alice", "--source", "10.1.2.3", "tcp", "192.0.2.1:443")
     text = cli(*question).out
     assert "quota: 3.00 GB of 5GB/month left until " in text

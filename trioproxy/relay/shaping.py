@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
 
 import trio
@@ -86,32 +85,22 @@ class RelayGates:
         if self._shape is not None:
             self._shape.leave()
 
-    async def grant(
-        self,
-        gate_of: Callable[["RelayGates"], Gate | None],
-        wanted: int,
-        waiting: Callable[[], AbstractContextManager[None]],
-    ) -> tuple[Gate | None, int]:
-        """Wait until some bytes may flow.
+    async def grant(self, gate_of: Callable[["RelayGates"], Gate | None], wanted: int) -> int:
+        """Wait until some bytes may flow; returns how many.
 
         Args:
             gate_of: which gate; asked anew each time.
             wanted: at most so many.
-            waiting: entered while it waits.
-
-        Returns:
-            Through which gate, and how many.
         """
         while True:
             gate = gate_of(self)
             if gate is None:
-                return None, wanted
+                return wanted
             granted = gate.grant(time.monotonic(), wanted)
             if granted:
-                return gate, granted
+                return granted
             changed = self._changed
             self._shaper.wait(gate, changed.set)
-            with waiting():
-                await changed.wait()
+            await changed.wait()
             if changed is self._changed:
                 self._changed = trio.Event()

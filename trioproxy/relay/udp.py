@@ -6,6 +6,7 @@ to, policy asked for each destination, names resolved once and pinned.
 
 import errno
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -263,7 +264,8 @@ class Association:
             self._drop("denied")
             return None
         self._destinations.move_to_end(destination.key)
-        if destination.shape is not None and not destination.shape.to_target.take_whole(self._now_s, len(data)):
+        # By the clock of all other flows: that of Trio is another one.
+        if destination.shape is not None and not destination.shape.to_target.take_whole(time.monotonic(), len(data)):
             self._drop("rate_limit")
             return None
         payloads = [data]
@@ -330,7 +332,8 @@ class Association:
         if destination is None:
             self._open(asked, name, addresses, waiting)
         else:  # the name was pinned meanwhile, by another spelling of it
-            self._to_targets.append((destination, Run(destination.sockaddr, b"", waiting)))
+            for data in waiting:
+                self._run_to(destination, data)
         self._send_all()
 
     def _open(self, asked: Address, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
@@ -408,13 +411,15 @@ class Association:
         elif self._still_permitted(destination):
             if destination.shape is not None:
                 packets = self._passed(destination.shape, packets)
-            self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
+            if packets:
+                self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
             self._drop_all("denied", packets)
 
     def _passed(self, shape: DatagramShape, packets: list[bytes]) -> list[bytes]:
         """Those for which there is room."""
-        passed = [packet for packet in packets if shape.to_client.take_whole(self._now_s, len(packet))]
+        now_s = time.monotonic()
+        passed = [packet for packet in packets if shape.to_client.take_whole(now_s, len(packet))]
         for _ in range(len(packets) - len(passed)):
             self._drop("rate_limit")
         return passed
