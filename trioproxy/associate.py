@@ -81,7 +81,10 @@ class _Asked:
     def new_flow(self) -> Flow:
         """For a destination."""
         flow = self.judge.flow
-        return Flow(flow.session, flow.listener, flow.client_address, flow.client_port, flow.tenant, flow.identity)
+        return Flow(
+            *(flow.session, flow.listener, flow.client_address, flow.client_port, flow.tenant, flow.identity),
+            source=flow.source,
+        )
 
     def dropped(self, reason: str) -> None:
         """A datagram was."""

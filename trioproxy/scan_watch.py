@@ -10,7 +10,6 @@ from ipaddress import ip_network
 from typing import Final, TypeAlias
 
 from auth import Identity
-from auth.throttle import source_key
 from trioproxy.accounting import Flow
 from trioproxy.config import Scans
 from trioproxy.log import get_log
@@ -63,7 +62,7 @@ class ScanWatch:
         if isinstance(verdict, Permit) and any(term.rule.scan_ignored for term in verdict.terms):
             return
         address, port, now_s = verdict.request.address, verdict.request.port, time.monotonic()
-        source = (identity.tenant, source_key(flow.client_address))
+        source = (identity.tenant, flow.source)
         if identity.user is not None:
             alarm = self._users.saw((identity.tenant, identity.user), address, port, outcome, now_s)
             if alarm is not None:
@@ -120,7 +119,7 @@ class ScanWatch:
         if action == "slow":
             key: Hashable = (who.tenant, who.user)
             if who.user is None:
-                key = (who.tenant, None, source_key(flow.client_address))
+                key = (who.tenant, None, flow.source)
             now_s = time.monotonic()
             self._slowed[key] = now_s + settings.block_s, now_s
         elif action == "block-for":
@@ -132,4 +131,4 @@ class ScanWatch:
 def _subject(who: Identity, flow: Flow) -> BlockSubject:
     if who.user is not None:
         return BlockSubject(BlockKind.USER, user=Scope(ScopeKind.USER, who.tenant, who.user))
-    return BlockSubject(BlockKind.SOURCE, host=ip_network(source_key(flow.client_address)))
+    return BlockSubject(BlockKind.SOURCE, host=ip_network(flow.source))

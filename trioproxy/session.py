@@ -71,7 +71,7 @@ class Session:
             ended: called when all is over.
         """
         self.number = number
-        self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant)
+        self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant, source=client.source)
         self._client = client
         self._listener = listener
         self._services = services
