@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import trio
 
+from auth import Identity
 from auth.local import LocalUser
 from auth.throttle import Throttle
 from trioproxy.accounting import NullUsage, Termination
@@ -298,6 +299,9 @@ class Server:
         """Let every session look at the rules of now."""
         await judge_in_turns(session.policy_changed() for session in list(self._sessions.values()))
 
+    def _live_identities(self) -> list[Identity]:
+        return [session.identity for session in self._sessions.values() if session.identity is not None]
+
     async def _revalidate_sessions(self) -> None:
         """Accounts end without any change of the store."""
         for count, session in enumerate(list(self._sessions.values()), start=1):
@@ -326,6 +330,8 @@ class Server:
             await trio.sleep(self.config.store.poll_s)
             self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             self.rulebook.end_blocks()
+            if self.rulebook.hours_have_changed(self._live_identities):
+                await self._judge_sessions()
             try:
                 async with self._changing:
                     changed = await self._take_over_changes()
