@@ -314,6 +314,47 @@ def test_blocks_come_and_go_with_the_store() -> None:
     assert permits(rulebook)
 
 
+def test_hours_that_begin_and_end_are_noticed_once() -> None:
+    """Within the minute of a border, and not at other minutes; a clock that is put back counts as one."""
+    times = [NOON]
+    rulebook = Rulebook(Floor(), TENANTS.get, LOCAL, 3_600, Clock(), now=lambda: times[-1])
+    asked = 0
+
+    def identities() -> list[Identity]:
+        nonlocal asked
+        asked += 1
+        return []
+
+    def at(**later: float) -> bool:
+        times.append(NOON + timedelta(**later))
+        return rulebook.hours_have_changed(identities)
+
+    assert not at(minutes=1)  # nothing has been read
+    rulebook.prepare(a_snapshot(rules={"user:alice": ["tcp:*(*)->*(*) when=12:02-12:04"]}))()
+    assert not at(minutes=1, seconds=59)
+    assert asked == 1
+    assert at(minutes=2)
+    assert not at(minutes=2, seconds=30)
+    assert not at(minutes=3)
+    assert at(minutes=7)
+    assert at(minutes=6)
+    assert not at(minutes=6, seconds=1)
+    assert asked == 4
+
+
+def test_hours_of_a_directory_begin_and_end_as_well() -> None:
+    """While somebody with such rules is there."""
+    times = [NOON]
+    rulebook = Rulebook(Floor(), TENANTS.get, LOCAL, 3_600, Clock(), now=lambda: times[-1])
+    rulebook.prepare(ANYTHING)()
+    entry = EntryRules(None, "uid=alice", ("tcp:*(*)->*(*) when=12:00-12:01",))
+    alice = Identity("main", "alice", rules=(entry,))
+    times.append(NOON + timedelta(minutes=1))
+    assert rulebook.hours_have_changed(lambda: [alice])
+    times.append(NOON + timedelta(days=1, minutes=1))
+    assert not rulebook.hours_have_changed(list)
+
+
 def test_limits_in_force() -> None:
     """They are replaced with the rest, and what was looked up is kept while they are the same."""
     rulebook = a_rulebook()

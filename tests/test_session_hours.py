@@ -39,7 +39,7 @@ class Clock:
             def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
                 return datetime.now(UTC) + clock.ahead
 
-        for module in ("trioproxy.judge", "trioproxy.server"):
+        for module in ("trioproxy.judge", "trioproxy.rulebook"):
             monkeypatch.setattr(f"{module}.datetime", Shifted)
 
 

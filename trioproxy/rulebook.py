@@ -6,8 +6,8 @@ stated time; after that nothing new is permitted.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, tzinfo
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
 import attrs
@@ -46,6 +46,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _next_minute(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+
 class Rulebook:
     """Users, rules, limits and blocks in force.
 
@@ -56,7 +60,7 @@ class Rulebook:
         stale_max_s: how old the last reading may be.
         clock: monotonic seconds.
         zones: by whose clock hours in rules are read.
-        now: the time of day, aware; blocks end by it.
+        now: the time of day, aware; blocks end by it, and hours.
     """
 
     def __init__(  # noqa: PLR0913 - what the configuration says, part by part
@@ -78,6 +82,7 @@ class Rulebook:
         self._zones = zones or TimeZones()
         self._now = now
         self._read_s = -float("inf")
+        self._hours_seen_at = now()
         self._state = _State(-1, {}, {}, {}, Policy({}, floor, self._zones), LimitBook())
 
     @property
@@ -176,6 +181,21 @@ class Rulebook:
         left = policy.blocks.in_force(self._now())
         if left is not policy.blocks:
             self._state = attrs.evolve(self._state, policy=policy.with_blocks(left))
+
+    def hours_have_changed(self, identities: Callable[[], Iterable[Identity]]) -> bool:
+        """Whether hours of rules have begun or ended since this was asked last; to be asked often.
+
+        Args:
+            identities: those with live sessions; looked at once a minute, as hours begin and end with a minute.
+        """
+        policy, before, now = self.policy, self._hours_seen_at, self._now()
+        if policy is None or before.replace(second=0, microsecond=0) <= now < _next_minute(before):
+            return False
+        self._hours_seen_at = now
+        if now < before:
+            return True  # the clock was put back, and nobody knows what it shows again
+        border = policy.next_border(before, identities())
+        return border is not None and border <= now
 
     def with_floor(self, floor: Floor, zones: TimeZones | None = None) -> Policy:
         """The rules in force above another floor, by other clocks; may take long, so do it in a thread.

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import trio
 
+from auth import Identity
 from auth.local import LocalUser
 from auth.throttle import Throttle
 from trioproxy.accounting import NullUsage, Termination
@@ -294,6 +295,9 @@ class Server:
         """Let every session look at the rules of now."""
         await judge_in_turns(session.policy_changed() for session in list(self._sessions.values()))
 
+    def _live_identities(self) -> list[Identity]:
+        return [session.identity for session in self._sessions.values() if session.identity is not None]
+
     async def _revalidate_sessions(self) -> None:
         """Accounts end without any change of the store."""
         for count, session in enumerate(list(self._sessions.values()), start=1):
@@ -305,16 +309,16 @@ class Server:
 
     async def _watch(self) -> None:
         """See what changes without anybody asking: the store, hours, blocks and accounts that end. For ever."""
-        looked_at = revalidated_at = datetime.now(UTC)
+        revalidated_at = datetime.now(UTC)
         while True:
             await trio.sleep(self.config.store.poll_s)
             self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             self.rulebook.end_blocks()
+            hours_changed = self.rulebook.hours_have_changed(self._live_identities)
             changed = await self._store.look(self.rulebook, self._user_changed)
             now = datetime.now(UTC)
-            if changed or self._hours_changed(looked_at, now):
+            if changed or hours_changed:
                 await self._judge_sessions()
-            looked_at = now
             if now - revalidated_at >= REVALIDATE:
                 revalidated_at = now
                 await self._revalidate_sessions()
@@ -334,15 +338,6 @@ class Server:
 
     def _user_changed(self, tenant: str, name: str) -> None:
         self.services.authenticator.user_changed(tenant, name)
-
-    def _hours_changed(self, since: datetime, now: datetime) -> bool:
-        """Whether hours of rules have begun or ended in between; they do so with a minute."""
-        policy = self.rulebook.policy
-        if policy is None or since.replace(second=0, microsecond=0) == now.replace(second=0, microsecond=0):
-            return False
-        identities = {session.identity for session in self._sessions.values() if session.identity is not None}
-        border = policy.next_border(since, identities)
-        return border is not None and border <= now
 
     # ---- reload
 

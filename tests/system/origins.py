@@ -5,6 +5,8 @@ import hashlib
 import random
 import socket
 import socketserver
+import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ __all__ = [
     "blob",
     "closed_port",
     "digest",
+    "dns_origin",
     "family_of",
     "free_port",
     "tcp_origin",
@@ -60,12 +63,15 @@ class Web(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, tls: ssl.SSLContext | None = None) -> None:
         self.address_family = family_of(host)
+        self.scheme = "https" if tls else "http"
         self.asked: list[str] = []
         self.half = threading.Event()
         self.go_on = threading.Event()
         super().__init__((host, 0), _WebHandler)
+        if tls:  # the handshake is for the thread of the connection: who stays silent must not keep others waiting
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def server_bind(self) -> None:
         """Without the look-up of our own name that HTTPServer makes."""
@@ -75,7 +81,7 @@ class Web(ThreadingHTTPServer):
     def url(self, path: str = "/", host: str | None = None) -> str:
         """Where `path` is."""
         address = host or str(self.server_name)
-        return f"http://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
+        return f"{self.scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
 
 
 class _WebHandler(BaseHTTPRequestHandler):
@@ -117,17 +123,17 @@ class _WebHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def handle(self) -> None:
-        """A client that goes away in the middle is no error of ours."""
+        """A client that goes away in the middle, or speaks no TLS, is no error of ours."""
         try:
             super().handle()
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             self.close_connection = True
 
 
 @contextmanager
-def web_origin(host: str) -> Iterator[Web]:
-    """An HTTP server on this address until the block ends."""
-    with Web(host) as server:
+def web_origin(host: str, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """An HTTP server on this address until the block ends, with TLS or without."""
+    with Web(host, tls) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
@@ -196,15 +202,41 @@ def _echo(client: socket.socket) -> None:
 @contextmanager
 def udp_echo(host: str) -> Iterator[tuple[str, int]]:
     """A UDP server that answers `echo:` and the datagram, until the block ends: its address."""
+    with _udp_origin(host, lambda packet: b"echo:" + packet) as address:
+        yield address
+
+
+@contextmanager
+def dns_origin(host: str) -> Iterator[tuple[str, int]]:
+    """A name server until the block ends, by UDP and by TCP: every name is 192.0.2.53. Its address."""
+
+    def serve(client: socket.socket) -> None:
+        while length := client.recv(2, socket.MSG_WAITALL):
+            answer = _dns_answer(client.recv(*struct.unpack("!H", length), socket.MSG_WAITALL))
+            client.sendall(struct.pack("!H", len(answer)) + answer)
+
+    with tcp_origin(host, serve) as (_, port), _udp_origin(host, _dns_answer, port):
+        yield host, port
+
+
+def _dns_answer(query: bytes) -> bytes:
+    """RFC 1035 section 4.1: the question, which ends behind the name, the type and the class, and one A record."""
+    question = query[12 : query.index(b"\0", 12) + 5]
+    header = query[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0)  # an answer, recursion desired and available
+    return header + question + struct.pack("!3HIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton("192.0.2.53")
+
+
+@contextmanager
+def _udp_origin(host: str, answer_to: Callable[[bytes], bytes], port: int = 0) -> Iterator[tuple[str, int]]:
     with socket.socket(family_of(host), socket.SOCK_DGRAM) as sock:
-        sock.bind((host, 0))
+        sock.bind((host, port))
         stop = threading.Event()
 
         def answer() -> None:
             while not stop.is_set():
                 packet, sender = sock.recvfrom(65_536)
                 if not stop.is_set():
-                    sock.sendto(b"echo:" + packet, sender)
+                    sock.sendto(answer_to(packet), sender)
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()

@@ -7,6 +7,7 @@ import pytest
 
 from tests.system.origins import GREETING, Web, blob, digest, tcp_origin, web_origin
 from tests.system.proxy import PASSWORD, USER, Proxy, authority, run
+from tests.system.wrapped import chained
 
 
 def _digest_at_end(client: socket.socket) -> None:
@@ -68,13 +69,6 @@ def test_refusals(login_address: tuple[str, int], anonymous_address: tuple[str, 
     assert 0 not in {wrong_password.returncode, no_login.returncode, denied.returncode, denied_nc.returncode}
 
 
-def _proxychains(folder: Path, proxy: tuple[str, int], login: tuple[str, str] | None) -> list[str]:
-    config = folder / "proxychains.conf"
-    server = " ".join(["socks5", proxy[0], str(proxy[1]), *(login or ())])
-    config.write_text(f"strict_chain\nproxy_dns\n[ProxyList]\n{server}\n")
-    return ["proxychains4", "-q", "-f", str(config)]
-
-
 @pytest.mark.parametrize("login", [(USER, PASSWORD), None], ids=["login", "anonymous"])
 def test_proxychains(
     login_address: tuple[str, int],
@@ -84,22 +78,21 @@ def test_proxychains(
     tmp_path: Path,
 ) -> None:
     """An unchanged program below proxychains4: an address of each family, the proxy reached over each."""
-    chain = _proxychains(tmp_path, login_address if login else anonymous_address, login)
-    done = run([*chain, "curl", "-sS", web.url()])
+    address = login_address if login else anonymous_address
+    done = run(chained(tmp_path, address, ["curl", "-sS", web.url()], login))
     assert (done.returncode, done.stdout.encode()) == (0, GREETING), done.stderr
 
 
 def test_proxychains_with_a_name(proxy: Proxy, login_address: tuple[str, int], tmp_path: Path) -> None:
     """CASES 5a: with `proxy_dns` the name reaches the proxy."""
-    chain = _proxychains(tmp_path, login_address, (USER, PASSWORD))
     with web_origin("127.0.0.1") as web:
-        done = run([*chain, "curl", "-sS", web.url(host="localhost.localdomain")])
+        done = run(chained(tmp_path, login_address, ["curl", "-sS", web.url(host="localhost.localdomain")]))
         assert done.returncode != 0 or done.stdout.encode() == GREETING
         assert proxy.record(asked=f"localhost.localdomain:{web.server_port}")["user"] == USER
 
 
 def test_proxychains_with_a_wrong_password(login_address: tuple[str, int], web: Web, tmp_path: Path) -> None:
     """Case 27: nothing reaches the target, and the program learns that it is not connected."""
-    done = run([*_proxychains(tmp_path, login_address, (USER, "wrong")), "curl", "-sS", web.url()])
+    done = run(chained(tmp_path, login_address, ["curl", "-sS", web.url()], (USER, "wrong")))
     assert done.returncode != 0
     assert web.asked == []

@@ -1,7 +1,4 @@
-"""Dante's socksify: unchanged programs for UDP and TCP below its preloaded library.
-
-Its client takes an IPv4 gateway only, so the server is reached over IPv4; the targets are of both families.
-"""
+"""Dante's socksify: unchanged programs for UDP and TCP below its preloaded library."""
 
 import sys
 from pathlib import Path
@@ -9,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.origins import GREETING, udp_echo, web_origin
-from tests.system.proxy import PASSWORD, USER, Proxy, authority, environment, run
+from tests.system.proxy import PASSWORD, USER, Proxy, authority, run
+from tests.system.wrapped import socksified
 
 THREE_DATAGRAMS = """
 import socket, sys
@@ -29,21 +27,8 @@ def _socksify(
     folder: Path, proxy: tuple[str, int], *command: str, text: str | None = None, login: bool = True
 ) -> tuple[int, str, str]:
     """Run a program below socksify: exit code, standard output, standard error."""
-    config = folder / "socks.conf"
-    routes = "\n".join(
-        f"route {{ from: {network} to: {network} via: {proxy[0]} port = {proxy[1]}\n proxyprotocol: socks_v5\n"
-        f" protocol: tcp udp\n command: connect udpassociate\n method: {'username' if login else 'none'}\n}}"
-        for network in ("0.0.0.0/0", "::/0")
-    )
-    # fake: names (and what nc asks for) go to the proxy as they are
-    config.write_text(f"resolveprotocol: fake\n{routes}\n")
-    secrets = {"SOCKS_USERNAME": USER, "SOCKS_PASSWORD": PASSWORD} if login else {}
-    done = run(
-        ["socksify", *command],
-        text=text,
-        # By default Dante goes around the proxy to addresses of this machine's own networks.
-        env=environment(SOCKS_CONF=str(config), SOCKS_AUTOADD_LANROUTES="no", **secrets),
-    )
+    words, env = socksified(folder, proxy, command, (USER, PASSWORD) if login else None)
+    done = run(words, text=text, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
