@@ -120,7 +120,7 @@ class _Direction:
 
     async def receive_checked(self, gates: RelayGates, waiting: Waiting) -> bytes | bytearray | None:
         """The next chunk once the check has said yes; None: it said no."""
-        if self.check is None:
+        if self.check is None or self.early:  # that was looked at when it was read
             return await self.receive(gates, waiting)
         kept = b""
         while chunk := await self.receive(gates, waiting):
