@@ -5,6 +5,7 @@ import hashlib
 import random
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ class Web(ThreadingHTTPServer):
 
     def __init__(self, host: str) -> None:
         self.address_family = family_of(host)
+        self.scheme = "http"
         self.asked: list[str] = []
         self.half = threading.Event()
         self.go_on = threading.Event()
@@ -75,7 +77,7 @@ class Web(ThreadingHTTPServer):
     def url(self, path: str = "/", host: str | None = None) -> str:
         """Where `path` is."""
         address = host or str(self.server_name)
-        return f"http://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
+        return f"{self.scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
 
 
 class _WebHandler(BaseHTTPRequestHandler):
@@ -125,9 +127,12 @@ class _WebHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def web_origin(host: str) -> Iterator[Web]:
-    """An HTTP server on this address until the block ends."""
+def web_origin(host: str, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
+    """An HTTP server on this address until the block ends; of HTTPS where it has certificates."""
     with Web(host) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            server.scheme = "https"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
