@@ -48,9 +48,14 @@ class DatagramShape:
 
 
 class Shaper:
-    """Calls the owners of gates when their turn has come. Sleeps while nobody waits."""
+    """Calls the owners of gates when their turn has come. Sleeps while nobody waits.
 
-    def __init__(self) -> None:
+    Args:
+        patience: so many checkpoints after the call an owner has used its turn; what is left of it is lost.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
         self._buckets: dict[Bucket, None] = {}  # those at which somebody waits
         self._wanted = trio.Event()
 
@@ -75,7 +80,7 @@ class Shaper:
             for gate in gates:
                 if callable(gate.owner):
                     gate.owner()
-            for _ in range(2):  # who waits in a task has asked by then; a turn that is not taken is lost
+            for _ in range(self._patience):
                 await trio.lowlevel.checkpoint()
         if bucket.next_s(time.monotonic()) is None:
             self._buckets.pop(bucket, None)
