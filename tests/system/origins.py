@@ -61,9 +61,9 @@ class Web(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, tls: ssl.SSLContext | None = None) -> None:
         self.address_family = family_of(host)
-        self.scheme = "http"
+        self.tls = tls
         self.asked: list[str] = []
         self.half = threading.Event()
         self.go_on = threading.Event()
@@ -74,10 +74,28 @@ class Web(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # str for these families
 
+    def get_request(self) -> tuple[socket.socket, object]:
+        """The next connection; over TLS once something has come, as Python forgets to close one that is gone by then.
+
+        Raises:
+            OSError: it is gone.
+        """
+        sock, address = super().get_request()
+        if self.tls is None:
+            return sock, address
+        try:
+            sock.settimeout(PATIENCE_S)
+            sock.recv(1, socket.MSG_PEEK)
+            return self.tls.wrap_socket(sock, server_side=True), address
+        except OSError:
+            sock.close()
+            raise
+
     def url(self, path: str = "/", host: str | None = None) -> str:
         """Where `path` is."""
         address = host or str(self.server_name)
-        return f"{self.scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
 
 
 class _WebHandler(BaseHTTPRequestHandler):
@@ -129,10 +147,7 @@ class _WebHandler(BaseHTTPRequestHandler):
 @contextmanager
 def web_origin(host: str, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
     """An HTTP server on this address until the block ends; of HTTPS where it has certificates."""
-    with Web(host) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-            server.scheme = "https"
+    with Web(host, tls) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
