@@ -6,6 +6,7 @@ to, policy asked for each destination, names resolved once and pinned.
 
 import errno
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -263,7 +264,8 @@ class Association:
             self._drop("denied")
             return None
         self._destinations.move_to_end(destination.key)
-        if destination.shape is not None and not destination.shape.to_target.take_whole(self._now_s, len(data)):
+        # Not by Trio's clock, whose seconds are others: a bucket is shared with streams.
+        if destination.shape is not None and not destination.shape.to_target.take_whole(time.monotonic(), len(data)):
             self._drop("rate_limit")
             return None
         payloads = [data]
@@ -414,7 +416,8 @@ class Association:
 
     def _passed(self, shape: DatagramShape, packets: list[bytes]) -> list[bytes]:
         """Those for which there is room."""
-        passed = [packet for packet in packets if shape.to_client.take_whole(self._now_s, len(packet))]
+        now_s = time.monotonic()  # as above
+        passed = [packet for packet in packets if shape.to_client.take_whole(now_s, len(packet))]
         for _ in range(len(packets) - len(passed)):
             self._drop("rate_limit")
         return passed
