@@ -1,7 +1,7 @@
 """What a proxy is set up for, each with a running server and unchanged programs.
 
-One workstation may use a calling program; students browse, but only with real TLS; a lab is open at some hours; a user is
-cut off in the middle of a download; so many bytes a month for each person; and a rate, as iperf3 measures it.
+One workstation may use a calling program; students browse, but only with real TLS; a lab is open at some hours; a user
+is cut off in the middle of a download; so many bytes a month for each person; and a rate, as iperf3 measures it.
 """
 
 import json
