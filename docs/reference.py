@@ -57,6 +57,7 @@ def tables() -> Mapping[str, type]:
         "[limits]": model.Limits,
         "[log]": model.Log,
         "[usage]": model.UsageSettings,
+        "[scans]": model.Scans,
     }
 
 

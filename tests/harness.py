@@ -19,10 +19,11 @@ from auth.throttle import Throttle
 from trioproxy.authenticate import Authenticator
 from trioproxy.config import Config, Limits, Listener, PolicySettings, SocketAddress
 from trioproxy.log import configure_log
-from trioproxy.policy import Scope, parse_rule
+from trioproxy.policy import Party, Scope, parse_rule
 from trioproxy.resolve import Lookup, system_lookup
 from trioproxy.server import Server
-from trioproxy.store import Store
+from trioproxy.store import Store, usage_path
+from trioproxy.store.usage_writer import UsageWriter
 
 __all__ = ["SOAK", "Records", "Running", "config_for_tests", "running_server", "settle"]
 
@@ -86,6 +87,13 @@ class Running:
             for text in texts:
                 self.store.rules.add(Scope.parse(scope), parse_rule(text))
 
+    def set_limit(self, party: str, words: str) -> None:
+        """Change what `trioproxy limit set` changes; `together global` is what all share."""
+        shared, _, scope = party.rpartition(" ")
+        self.store.limits.change(
+            Party(Scope.parse(scope), together=shared == "together"), lambda limit: limit.changed(words.split(" "))
+        )
+
     async def until_rules_hold(self) -> None:
         """Wait until the server has read what the store holds now."""
         await settle(lambda: self.server.rulebook.revision == self.store.revision())
@@ -139,6 +147,8 @@ async def running_server(
     lookup: Lookup = system_lookup,
     config_path: Path | None = None,
     chains: Callable[[BackendContext], Mapping[str, Chain]] | None = None,
+    limits: Mapping[str, str] | None = None,
+    keep_usage: bool = False,
 ) -> AsyncIterator[Running]:
     """Run a server until the block ends.
 
@@ -150,22 +160,28 @@ async def running_server(
         lookup: resolves names.
         config_path: what a reload reads.
         chains: makes the backends of each tenant, from what the server lends them; default: as the configuration says.
+        limits: scope, or `together` and a scope, to the template: `rate=20Mbit sessions=3`.
+        keep_usage: usage and quotas are written into a file beside the store, as `trioproxy serve` does.
     """
     log = Records()
     configure_log("debug", sink=log)
     store = Store.open(folder / "trioproxy.db", create=True)
     add_users(store, {"alice": "wonderland"} if users is None else users)
     records = Records()
+    usage = UsageWriter(usage_path(store.path), 90) if keep_usage else None
     server_type = Server if chains is None else partial(_ServerOnChains, chains=chains)
     server = server_type(
         config or config_for_tests(),
         Store.open(folder / "trioproxy.db", create=False),
         records,
+        usage=usage,
         config_path=config_path,
         lookup=lookup,
     )
     running = Running(server, store, records, log, [])
     running.add_rules({"user:alice": ["any:*(*)->*(*)"]} if rules is None else rules)
+    for party, limit in (limits or {}).items():
+        running.set_limit(party, limit)
     try:
         async with trio.open_nursery() as nursery:
             names = await nursery.start(server.run)
@@ -175,6 +191,8 @@ async def running_server(
             server.stop()
     finally:
         store.close()
+        if usage is not None:
+            usage.close()
 
 
 def add_users(store: Store, users: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import socket
 import sqlite3
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -49,7 +50,7 @@ async def test_port_in_use_is_said_and_nothing_stays_open(tmp_path: Path) -> Non
         with pytest.RaisesGroup(pytest.RaisesExc(StartError, match=rf"127\.0\.0\.1:{used}.*another port")):
             async with trio.open_nursery() as nursery:
                 await nursery.start(server.run)
-        server._store.close()
+        await server._store.close()
         with socket.socket() as again:
             again.bind(("127.0.0.1", free))
 
@@ -373,7 +374,7 @@ async def test_reload_changes_limits_backends_and_floor(tmp_path: Path) -> None:
 
 async def test_expired_account_is_noticed_without_any_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 41: an account that ends while its session runs: the session ends, though nobody changed the store."""
-    monkeypatch.setattr("trioproxy.server.REVALIDATE_S", 0.0)
+    monkeypatch.setattr("trioproxy.server.REVALIDATE", timedelta(0))
     async with running_server(tmp_path) as running, Origin.open() as origin, logged_in(running.address) as client:
         assert (await client.ask(CONNECT, *origin.address)).code == 0
         rulebook = running.server.rulebook

@@ -151,7 +151,7 @@ async def test_new_password_works_at_once(tmp_path: Path) -> None:
 
 async def test_account_that_expires_ends_its_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 41: time alone ends them, without any change of the store."""
-    monkeypatch.setattr(trioproxy.server, "REVALIDATE_S", 0.1)
+    monkeypatch.setattr(trioproxy.server, "REVALIDATE", timedelta(seconds=0.1))
     async with running_server(tmp_path) as running, Origin.open() as origin:
         until = datetime.now(UTC) + timedelta(seconds=2)
         change(running, valid_until=until)

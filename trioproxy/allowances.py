@@ -7,7 +7,7 @@ All of them hold together. What several flows share is kept here, for as long as
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import compress
 from typing import Final, TypeAlias
 
@@ -15,16 +15,16 @@ import attrs
 
 from auth import Identity
 from trioproxy.accounting import QuotaKey, Usage
-from trioproxy.limits import Pace
-from trioproxy.policy import IPAddress, Limit, LimitBook, Term
+from trioproxy.limits import MINUTE_S, Minute
+from trioproxy.policy import IPAddress, Limit, LimitBook, Scope, Term
 from trioproxy.policy.buckets import Bucket, DatagramGate, Gate, default_burst
 from trioproxy.policy.quotas import QuotaAccount
+from trioproxy.policy.shapes import DatagramShape, Shape
 from trioproxy.policy.units import Quota, Rates
-from trioproxy.relay.shaping import DatagramShape, Shape
 
-__all__ = ["Allowance", "Allowances", "OverQuotaError"]
+__all__ = ["PERIOD_MAX", "Allowance", "Allowances", "OverQuotaError", "QuotaState"]
 
-MINUTE_S: Final = 60.0
+PERIOD_MAX: Final = timedelta(days=32)  # the longest period of a quota, and a day for time zones
 
 _EACH: Final = "limit for each user"
 _TOGETHER: Final = "limit for all together"
@@ -36,6 +36,27 @@ _Values: TypeAlias = tuple[Rates | None, int | None, Quota | None, Rates | None]
 
 class OverQuotaError(Exception):
     """Nothing may flow: a quota is used up, or what was used of it is not known; the text says which."""
+
+
+@attrs.frozen
+class QuotaState:
+    """How a quota stands.
+
+    Attributes:
+        scope: the layer of its rule, or whom its template is for; empty: each user.
+        rule: its rule, or which kind of template it is.
+        quota: how much there is.
+        left: bytes.
+        ends_at: when its period ends.
+        over_quota_rate: how fast bytes flow on when it is used up; None: not at all.
+    """
+
+    scope: str
+    rule: str
+    quota: Quota
+    left: int
+    ends_at: datetime
+    over_quota_rate: Rates | None
 
 
 @attrs.define(eq=False)
@@ -70,6 +91,7 @@ class _Account:
     key: _Key
     quota: QuotaAccount
     over_quota_rate: Rates | None = None
+    flows: int = 0
 
 
 class Allowance:
@@ -89,8 +111,7 @@ class Allowance:
         self._spent = spent
         self.shares = shares
         self.accounts = accounts
-        for share in shares:
-            share.flows += 1
+        self._count(1)
 
     def shape(self) -> Shape | None:
         """New gates for a TCP relay; None: it waits for nothing."""
@@ -111,8 +132,13 @@ class Allowance:
 
     def leave(self) -> None:
         """The flow has ended."""
+        self._count(-1)
+
+    def _count(self, flows: int) -> None:
         for share in self.shares:
-            share.flows -= 1
+            share.flows += flows
+        for account in self.accounts:
+            account.flows += flows
 
     def is_stale(self, now: datetime) -> bool:
         """Whether a quota was used up meanwhile, or its next period has begun."""
@@ -134,6 +160,7 @@ class Allowances:
         zone_of: the time zone of a tenant.
         usage: is told what was used of quotas.
         now: the time of day, aware.
+        clock: monotonic seconds, as the relays have them.
     """
 
     def __init__(
@@ -142,16 +169,18 @@ class Allowances:
         zone_of: Callable[[str], tzinfo],
         usage: Usage,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._zone_of = zone_of
         self._usage = usage
         self._now = now
+        self._clock = clock
         self._shares: dict[_Key, _Share] = {}
         self._accounts: dict[_Key, _Account] = {}
         self._charged: dict[_Account, None] = {}  # since the last flush
-        self._stored: Mapping[_Key, Mapping[datetime, int]] | None = None  # None: not known yet
-        self._new_sessions: dict[Hashable, tuple[int, Pace]] = {}
+        self._stored: dict[_Key, dict[datetime, int]] | None = None  # and has no account yet; None: not known yet
+        self._new_sessions: dict[Hashable, Minute] = {}
         self._targets: dict[Hashable, OrderedDict[tuple[IPAddress, int], float]] = {}
 
     # ---- rates and quotas
@@ -167,10 +196,34 @@ class Allowances:
         Raises:
             OverQuotaError: nothing.
         """
-        book = self._limits()
-        if not terms and not book.limits:
+        if not terms and not self._limits().limits:
             return None
-        tenant, owner = identity.tenant, identity.user if identity.user is not None else f"@{source}"
+        shares, accounts = self._collect(identity, source, terms)
+        if not shares and not accounts:
+            return None
+        spent = self._spent(accounts)
+        shares += map(self._over_quota_share, compress(accounts, spent))
+        return Allowance(self, tuple(shares), tuple(accounts), spent)
+
+    def quotas(self, identity: Identity, source: str, terms: Iterable[Term]) -> list[QuotaState]:
+        """How the quotas stand that count for a flow; see `of`."""
+        now = self._now()
+        states = []
+        for account in self._collect(identity, source, terms)[1]:
+            _, _, scope, rule = account.key
+            quota = account.quota
+            states.append(
+                QuotaState(scope, rule, quota.quota, quota.left(now), quota.period(now)[1], account.over_quota_rate)
+            )
+        return states
+
+    def _collect(self, identity: Identity, source: str, terms: Iterable[Term]) -> tuple[list[_Share], list[_Account]]:
+        """All rates and quotas that count for a flow."""
+        book = self._limits()
+        tenant, owner = (
+            identity.tenant,
+            identity.user if identity.user is not None else f"/{source}",
+        )  # no name has a slash
         shares: list[_Share] = []
         accounts: list[_Account] = []
         for term in terms:
@@ -179,12 +232,8 @@ class Allowances:
         each = book.each(identity).limit
         self._add(shares, accounts, (tenant, owner, "", _EACH), _values(each))
         for scope, limit in book.together(identity):
-            self._add(shares, accounts, ("", "", str(scope), _TOGETHER), _values(limit))
-        if not shares and not accounts:
-            return None
-        spent = self._spent(accounts)
-        shares += map(self._over_quota_share, compress(accounts, spent))
-        return Allowance(self, tuple(shares), tuple(accounts), spent)
+            self._add(shares, accounts, _together_key(scope), _values(limit))
+        return shares, accounts
 
     def _add(
         self,
@@ -202,7 +251,7 @@ class Allowances:
             accounts.append(account)
 
     def _share(self, key: _Key, rates: Rates, burst: int | None) -> _Share:
-        now_s = time.monotonic()
+        now_s = self._clock()
         share = self._shares.get(key)
         if share is None:
             down, up = (Bucket(rate, burst or default_burst(rate), now_s) for rate in (rates.down, rates.up))
@@ -212,12 +261,14 @@ class Allowances:
         return share
 
     def _account(self, key: _Key, quota: Quota) -> _Account:
-        account = self._accounts.get(key)
-        if account is None or account.quota.quota.period is not quota.period:
-            account = _Account(key, QuotaAccount(quota, self._zone_of(key[0])))
-            for begins_at, used in (self._stored or {}).get(key, {}).items():
-                account.quota.restore(begins_at, used)
-            self._accounts[key] = account
+        if key[3] in (_EACH, _TOGETHER):  # what was used of another period's quota is another sum
+            key = (*key[:3], f"{key[3]}, by the {quota.period.value}")
+        account, zone = self._accounts.get(key), self._zone_of(key[0])
+        if account is None:
+            account = self._accounts[key] = _Account(key, QuotaAccount(quota, zone))
+            if self._stored is not None:
+                _restore(account, self._stored.pop(key, {}))
+        account.quota.set_zone(zone)
         account.quota.quota = quota
         return account
 
@@ -257,10 +308,9 @@ class Allowances:
         stored: dict[_Key, dict[datetime, int]] = {}
         for key, count in used.items():
             stored.setdefault((key.tenant, key.owner, key.scope, key.rule), {})[key.period_start] = count
-        self._stored = stored
         for account in self._accounts.values():
-            for begins_at, count in stored.get(account.key, {}).items():
-                account.quota.restore(begins_at, count)
+            _restore(account, stored.pop(account.key, {}))
+        self._stored = stored
 
     @property
     def is_restored(self) -> bool:
@@ -277,13 +327,17 @@ class Allowances:
         )
 
     def tidy(self) -> None:
-        """Forget what nobody has part in and what has filled up again: a new one would be no different."""
-        now_s = time.monotonic()
+        """Forget what nobody has part in, where a new one would be no different: what is full again, or unused."""
+        now_s, now = self._clock(), self._now()
         for key in [key for key, share in self._shares.items() if not share.flows and share.is_full(now_s)]:
             del self._shares[key]
+        idle = [account for account in self._accounts.values() if not account.flows and account not in self._charged]
+        for account in idle:
+            if not account.quota.used(now):
+                del self._accounts[account.key]
         for owner in [o for o, targets in self._targets.items() if not _recent(targets, now_s)]:
             del self._targets[owner]
-        for owner in [o for o, (_, pace) in self._new_sessions.items() if pace.is_full(now_s)]:
+        for owner in [o for o, begun in self._new_sessions.items() if not begun.total(now_s)]:
             del self._new_sessions[owner]
 
     # ---- counts
@@ -293,10 +347,7 @@ class Allowances:
         most = self._limits().each(identity).limit.new_sessions
         if most is None:
             return True
-        known = self._new_sessions.get(owner)
-        if known is None or known[0] != most:
-            known = self._new_sessions[owner] = (most, Pace(most, most / MINUTE_S))
-        return known[1].take(time.monotonic())
+        return self._new_sessions.setdefault(owner, Minute()).take(most, self._clock())
 
     def target(self, identity: Identity, owner: Hashable, address: IPAddress, port: int) -> bool:
         """Whether this target may be contacted; if so, it counts for a minute."""
@@ -304,7 +355,7 @@ class Allowances:
         if most is None:
             return True
         targets = self._targets.setdefault(owner, OrderedDict())
-        now_s = time.monotonic()
+        now_s = self._clock()
         if _recent(targets, now_s) >= most and (address, port) not in targets:
             return False
         targets[address, port] = now_s
@@ -314,6 +365,16 @@ class Allowances:
 
 def _values(limit: Limit) -> _Values:
     return limit.rate, limit.burst, limit.quota, limit.over_quota_rate
+
+
+def _together_key(scope: Scope) -> _Key:
+    return scope.tenant, "", str(scope), _TOGETHER
+
+
+def _restore(account: _Account, used: Mapping[datetime, int]) -> None:
+    """What was used in each period, the latest last: it remembers but a few."""
+    for begins_at, count in sorted(used.items()):
+        account.quota.restore(begins_at, count)
 
 
 def _recent(targets: OrderedDict[tuple[IPAddress, int], float], now_s: float) -> int:

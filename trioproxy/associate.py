@@ -4,6 +4,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
+import attrs
 import trio
 
 from trioproxy.accounting import Flow, Termination
@@ -12,11 +13,13 @@ from trioproxy.config import Listener
 from trioproxy.engine import Channel
 from trioproxy.judge import Judge
 from trioproxy.limits import keep_reserve
-from trioproxy.policy import Permit, RuleProtocol, canonical_address
+from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol, Verdict, canonical_address
+from trioproxy.policy.scans import Outcome
+from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import Address, Reply
 from trioproxy.relay import Association, AssociationSettings, open_target_side
-from trioproxy.relay.shaping import DatagramShape
 from trioproxy.resolve import ResolveError
+from trioproxy.sniff import Finding
 
 __all__ = ["announced_port", "open_association", "relay_association"]
 
@@ -47,24 +50,7 @@ def open_association(
     except OSError as exc:
         judge.services.counters["udp_socket_failed"] += 1
         raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE) from exc
-    limits, flow = judge.services.limits, judge.flow
-
-    def new_flow() -> Flow:
-        return Flow(flow.session, flow.listener, flow.client_address, flow.client_port, flow.tenant, flow.identity)
-
-    def dropped(reason: str) -> None:
-        flow.count(reason)
-        judge.services.counters[f"datagram_{reason}"] += 1
-
-    def admit(of: Flow, permit: Permit, new: bool) -> DatagramShape | Termination | None:
-        try:
-            allowance = judge.admit(of, permit, new=new)
-        except Ended as ended:
-            return ended.termination
-        of.give_up_allowance()
-        of.allowance = allowance
-        return allowance.datagram_shape() if allowance is not None else None
-
+    limits, asked = judge.services.limits, _Asked(judge, client)
     association = Association(
         engine=judge.services.engine,
         client_side=client_side,
@@ -74,15 +60,61 @@ def open_association(
         settings=AssociationSettings(
             listener.udp_port_lock, limits.association_idle_s, limits.destinations_per_association_max
         ),
-        judge=judge.datagram,
-        admit=admit,
+        judge=asked.verdict,
+        admit=asked.admit,
         resolve=judge.resolve,
         resolve_errors=(ResolveError, Ended),
-        new_flow=new_flow,
+        new_flow=asked.new_flow,
         finished=finished,
-        dropped=dropped,
+        dropped=asked.dropped,
     )
     return association, client_side.sock.getsockname()[1]
+
+
+@attrs.frozen
+class _Asked:
+    """What an association asks its session."""
+
+    judge: Judge
+    client: Client
+
+    def new_flow(self) -> Flow:
+        """For a destination."""
+        flow = self.judge.flow
+        return Flow(
+            *(flow.session, flow.listener, flow.client_address, flow.client_port, flow.tenant, flow.identity),
+            source=flow.source,
+        )
+
+    def dropped(self, reason: str) -> None:
+        """A datagram was."""
+        self.judge.flow.count(reason)
+        self.judge.services.counters[f"datagram_{reason}"] += 1
+
+    def verdict(self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding) -> Verdict:
+        """May datagrams go there?"""
+        verdict = self.judge.datagram(name, address, port, client_port, finding)
+        if isinstance(verdict, Refusal):
+            refused = self.new_flow()
+            refused.verdict = verdict
+            self.judge.services.scans.saw(refused, Outcome.DENIED)
+        return verdict
+
+    def admit(self, flow: Flow, permit: Permit, new: bool) -> DatagramShape | Termination | None:
+        """What a destination may have, or why it may not be."""
+        services = self.judge.services
+        if new:
+            services.scans.saw(flow, Outcome.CONNECTED)
+            if services.scans.wait_s(self.judge.identity, self.client.source) != 0:  # datagrams do not wait
+                services.counters["scan_limit"] += 1
+                return Termination.LIMIT
+        try:
+            allowance = self.judge.admit(flow, permit, new=new)
+        except Ended as ended:
+            return ended.termination
+        flow.give_up_allowance()
+        flow.allowance = allowance
+        return allowance.datagram_shape() if allowance is not None else None
 
 
 def _open_pair(judge: Judge, client: Client, listener: Listener) -> tuple[Channel, Channel]:

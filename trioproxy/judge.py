@@ -9,7 +9,6 @@ import attrs
 import trio
 
 from auth import Identity
-from auth.throttle import source_key
 from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.allowances import Allowance, OverQuotaError
 from trioproxy.client import Ended
@@ -48,6 +47,7 @@ class Judge:
     flow: Flow
     _judged_by: Policy | None = None
     _judged_as: Identity | None = None
+    _owner: Hashable | None = None
 
     @property
     def identity(self) -> Identity:
@@ -59,9 +59,10 @@ class Judge:
     @property
     def owner(self) -> Hashable:
         """Whose limits count: the user's, or those of the source where nobody logs in."""
-        identity = self.identity
-        tenant, user = identity.tenant, identity.user
-        return (tenant, user) if user is not None else (tenant, None, source_key(self.flow.client_address))
+        if self._owner is None:  # who logged in stays who it is
+            tenant, user = self.identity.tenant, self.identity.user
+            self._owner = (tenant, user) if user is not None else (tenant, None, self.flow.source)
+        return self._owner
 
     def permits_at_once(self, destination: Address, protocol: RuleProtocol) -> list[Permit] | None:
         """The only candidate, or None: it is a name, and `permits` has to be asked.
@@ -165,7 +166,7 @@ class Judge:
             self.services.counters["targets_limit_each"] += 1
             raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
         try:
-            return allowances.of(self.identity, source_key(flow.client_address), permit.terms)
+            return allowances.of(self.identity, flow.source, permit.terms)
         except OverQuotaError as exc:
             self.services.counters["refused_by_quota"] += 1
             raise Ended(Termination.QUOTA, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET) from exc

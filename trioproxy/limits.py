@@ -2,13 +2,15 @@
 
 import errno
 import resource
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Hashable
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
-__all__ = ["Occupancy", "Pace", "descriptors_max", "keep_reserve", "raise_descriptor_limit"]
+__all__ = ["MINUTE_S", "Minute", "Occupancy", "Pace", "descriptors_max", "keep_reserve", "raise_descriptor_limit"]
 
 S = TypeVar("S", bound="_Socket")
+
+MINUTE_S: Final = 60.0
 
 
 class Occupancy:
@@ -71,9 +73,33 @@ class Pace:
         self._left -= 1
         return True
 
-    def is_full(self, now_s: float) -> bool:
-        """Whether a new one would be no different."""
-        return self._left + (now_s - self._taken_s) * self._per_s >= self._at_once
+
+class Minute:
+    """How often something has happened within the last minute, and a second more: it counts by whole seconds."""
+
+    __slots__ = ("_counts", "_total")
+
+    def __init__(self) -> None:
+        self._counts: deque[list[int]] = deque()  # second, and how often in it
+        self._total = 0
+
+    def take(self, most: int, now_s: float) -> bool:
+        """Whether it may happen once more, `most` times within any minute; if so, it has."""
+        if self.total(now_s) >= most:
+            return False
+        second = int(now_s)
+        if self._counts and self._counts[-1][0] == second:
+            self._counts[-1][1] += 1
+        else:
+            self._counts.append([second, 1])
+        self._total += 1
+        return True
+
+    def total(self, now_s: float) -> int:
+        """How often it has happened."""
+        while self._counts and self._counts[0][0] + 1 <= now_s - MINUTE_S:
+            self._total -= self._counts.popleft()[1]
+        return self._total
 
 
 def raise_descriptor_limit() -> int:

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Protocol
 
 import trio
 
 from trioproxy.accounting import Flow, QuotaKey
-from trioproxy.allowances import Allowances
+from trioproxy.allowances import PERIOD_MAX, Allowances
 from trioproxy.judge import judge_in_turns
 from trioproxy.log import get_log
 from trioproxy.relay import Relays
@@ -19,7 +19,6 @@ __all__ = ["Metered", "Meters"]
 
 METER_S: Final = 1.0  # how late the end of a quota is noticed; 9,000 idle flows cost 5 ms
 READ_AT_ONCE: Final = 500  # before others get their turn: 1 ms
-PERIOD_MAX: Final = timedelta(days=32)  # the longest period of a quota, and a day for time zones
 
 
 class Metered(Protocol):
@@ -90,12 +89,13 @@ class Meters:
         now = datetime.now(UTC)
         stale = []
         for count, session in enumerate(list(self._sessions()), start=1):
+            is_stale = False
             for flow in session.flows():
                 self._relays.read_meter(flow)
                 flow.read_meter(elapsed_s)
-                if flow.allowance is not None and flow.allowance.is_stale(now):
-                    stale.append(session)
-                    break
+                is_stale |= flow.allowance is not None and flow.allowance.is_stale(now)
+            if is_stale:
+                stale.append(session)
             if count % READ_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return stale

@@ -1,16 +1,18 @@
 """By what a session runs: its permits, its part of rates and quotas; and whether it still may when these change."""
 
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
-from trioproxy.accounting import Termination, ended_by
+from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.allowances import Allowance
 from trioproxy.client import Ended
 from trioproxy.judge import Judge
-from trioproxy.policy import Permit, Policy, Reason, Refusal, RuleProtocol, Verdict
+from trioproxy.policy import LimitBook, Permit, Policy, Reason, Refusal, RuleProtocol, Scope, Verdict
 from trioproxy.relay import Association  # noqa: TC001 - documentation tools read the annotation
 from trioproxy.services import Services
 
-__all__ = ["Rights"]
+__all__ = ["Rights", "SharedPlaces"]
 
 
 class Rights:
@@ -35,6 +37,7 @@ class Rights:
         self._judge = judge
         self._end = end
         self._relaying = False
+        self._admitted: tuple[Permit, LimitBook] | None = None  # what the allowance is for
         self._grace_s: float | None = None  # it goes on for so long although its hours are over
 
     def admit(self, permit: Permit, *, new: bool = True) -> None:
@@ -47,7 +50,19 @@ class Rights:
         Raises:
             Ended: there is none left.
         """
+        self._admitted = permit, self._services.rulebook.limits
         self._change(self._judge.admit(self._judge.flow, permit, new=new))
+
+    def settle(self, permit: Permit) -> None:
+        """Connecting takes seconds: this may be another candidate, limits may have changed, quotas been used up.
+
+        Raises:
+            Ended: there is nothing left.
+        """
+        admitted, book = self._admitted or (None, None)
+        unchanged = admitted is permit and book is self._services.rulebook.limits
+        if not unchanged or (self.allowance is not None and self.allowance.is_stale(datetime.now(UTC))):
+            self.admit(permit, new=False)
 
     def begin_relay(self, permit: Permit) -> None:
         """From now on it runs by this one."""
@@ -136,8 +151,56 @@ class Rights:
 
     def _change(self, allowance: Allowance | None) -> None:
         flow = self._judge.flow
+        self._services.relays.read_meter(flow)  # what was carried until now counts for the old one
         flow.give_up_allowance()
         flow.allowance = self.allowance = allowance
+
+
+class SharedPlaces:
+    """The places of one session in what users share: so many sessions of a group, a tenant, or all together.
+
+    Args:
+        services: of the server.
+        flow: of the session; its identity says with whom it shares.
+    """
+
+    __slots__ = ("_flow", "_held", "_services")
+
+    def __init__(self, services: Services, flow: Flow) -> None:
+        self._services = services
+        self._flow = flow
+        self._held: list[Scope] | None = None  # None: it has not begun
+
+    def enter(self) -> bool:
+        """Take a place in each of them, or in none. Whoever got them must `leave`."""
+        self._held = []
+        for scope, most in self._limits():
+            if not self._services.shared_sessions.enter(scope, most):
+                self.leave()
+                return False
+            self._held.append(scope)
+        return True
+
+    def count(self) -> None:
+        """Limits have changed: a session that runs already counts for new ones, and none ends for it."""
+        if self._held is None:
+            return
+        for scope, _ in self._limits():
+            if scope not in self._held and self._services.shared_sessions.enter(scope, sys.maxsize):
+                self._held.append(scope)
+
+    def leave(self) -> None:
+        """The session is over."""
+        for scope in self._held or ():
+            self._services.shared_sessions.leave(scope)
+        self._held = None
+
+    def _limits(self) -> Iterator[tuple[Scope, int]]:
+        if self._flow.identity is None:
+            return
+        for scope, limit in self._services.rulebook.limits.together(self._flow.identity):
+            if limit.sessions is not None:
+                yield scope, limit.sessions
 
 
 def _grace_of(permits: Iterable[Permit], refusal: Refusal) -> float:

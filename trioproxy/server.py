@@ -7,13 +7,12 @@ trio.run
 Sessions are fibers of the engine; what one of them has done in a task is a child of the engine's.
 """
 
-import contextlib
 import socket
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import trio
 
@@ -35,21 +34,21 @@ from trioproxy.limits import Occupancy, descriptors_max
 from trioproxy.listen import ListenError, OpenListener, accept_clients, open_listener
 from trioproxy.log import get_log
 from trioproxy.meters import Meters
-from trioproxy.policy import Floor, IPAddress
+from trioproxy.policy import BlockSubject, Floor, IPAddress
 from trioproxy.relay import make_engine
 from trioproxy.resolve import Lookup, Resolver, system_lookup
 from trioproxy.revalidate import Revalidator
 from trioproxy.rulebook import Rulebook
+from trioproxy.scan_watch import SET_BY, ScanWatch
 from trioproxy.services import Services
 from trioproxy.session import Session
 from trioproxy.store import Store
 from trioproxy.store.usage_writer import UsageWriter
+from trioproxy.store_watch import StoreWatch
 
 __all__ = ["Server", "StartError"]
 
-T = TypeVar("T")
-
-REVALIDATE_S = 30.0  # how late the end of an account may be noticed in running sessions
+REVALIDATE = timedelta(seconds=30)  # how late the end of an account may be noticed in running sessions
 PARTINGS_MAX = 64  # refused clients of one source that may take a second to read why
 
 
@@ -82,8 +81,7 @@ class Server:
         self.config = config
         self.counters: Counter[str] = Counter()
         self._config_path = config_path
-        self._store = store
-        self._store_thread = trio.CapacityLimiter(1)  # a connection belongs to one thread at a time
+        self._store = StoreWatch(store, self.counters)
         self._records = records
         self._usage = usage
         self._lookup = lookup
@@ -91,13 +89,10 @@ class Server:
         self._sessions: dict[int, Session] = {}
         self._handshaking: OrderedDict[int, Session] = OrderedDict()  # the oldest first; some may be past that
         self._session_number = 0
-        self._store_replaced = False  # another file may have the same revision by chance
         self._stop = trio.Event()
         self._no_sessions = trio.Event()
         self.stopped = trio.Event()
-        self._store_was_read = trio.Event()  # a new one for each reading
         self._relied_on: frozenset[tuple[IPAddress, int]] = frozenset()  # directories: nobody's target
-        self._changing = trio.Lock()  # a reload and a changed store must not build on each other's past
 
     @property
     def store_path(self) -> Path:
@@ -106,8 +101,7 @@ class Server:
 
     async def until_read(self, revision: int) -> None:
         """Wait until the users and rules of this revision of the store, or a later one, are in force."""
-        while self.rulebook.revision < revision:
-            await self._store_was_read.wait()
+        await self._store.until_read(self.rulebook, revision)
 
     def all_counters(self) -> dict[str, int]:
         """Everything that is counted, and what penalties and records hold now."""
@@ -148,7 +142,7 @@ class Server:
             )
             await meters.restore()
             background.start_soon(meters.run)
-            background.start_soon(self._watch_store)
+            background.start_soon(self._watch)
             await background.start(ControlServer(socket_path(self._store.path), self._sessions.values).run)
             background.start_soon(Revalidator(self.services, self._sessions.values).run)
             try:
@@ -162,7 +156,7 @@ class Server:
             background.cancel_scope.cancel()
         self.services.allowances.flush()
         await self.services.authenticator.close()
-        await self._in_store_thread(self._store.close)
+        await self._store.close()
         self.stopped.set()
         get_log().info("stopped", **self.all_counters())
 
@@ -180,7 +174,7 @@ class Server:
                 config.store.stale_max_s,
                 zones=build_zones(config),
             )
-            await self._read_store()
+            await self._store.read_into(self.rulebook)
             return await self._open_authenticator(config, None)
         except (ListenError, ValueError, OSError) as exc:  # a BackendError, a StoreError: of a backend or the store
             for listener in self._listeners:
@@ -197,6 +191,7 @@ class Server:
             allowances=Allowances(lambda: self.rulebook.limits, self.rulebook.zone_of, self._usage or NullUsage()),
             limits=limits,
             realms=config.realms(),
+            scans=ScanWatch(config.scans, self.counters, partial(self._set_block, background)),
             authenticator=authenticator,
             resolver=Resolver(background, limits, self.counters, lookup=self._lookup),
             rulebook=self.rulebook,
@@ -207,6 +202,7 @@ class Server:
             handshakes=occupancy("unauthenticated", each_max=limits.unauthenticated_per_source_max),
             partings=occupancy("partings", each_max=PARTINGS_MAX),
             sessions=occupancy("sessions", each_max=limits.sessions_per_user_max),
+            shared_sessions=occupancy("shared_sessions", each_max=0),  # the limits say how many
             associations=occupancy("associations", each_max=limits.associations_per_user_max),
             binds=occupancy("binds", each_max=limits.binds_per_user_max),
         )
@@ -311,66 +307,37 @@ class Server:
 
     # ---- the store
 
-    async def _read_store(self) -> frozenset[tuple[str, str]]:
-        """Take over what the store holds; returns the users that have changed."""
-        snapshot = await self._in_store_thread(self._store.snapshot)
-        put_in_force = await self._in_store_thread(partial(self.rulebook.prepare, snapshot))
-        changed = put_in_force()
-        self._store_was_read.set()
-        self._store_was_read = trio.Event()
-        return changed
-
-    async def _in_store_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._store_thread)
-
-    async def _watch_store(self) -> None:
-        failing = False
-        revalidated_s = trio.current_time()
+    async def _watch(self) -> None:
+        """See what changes without anybody asking: the store, hours, blocks and accounts that end. For ever."""
+        revalidated_at = datetime.now(UTC)
         while True:
             await trio.sleep(self.config.store.poll_s)
             self._relied_on = self.services.authenticator.endpoints()  # names get other addresses
             self.rulebook.end_blocks()
-            if self.rulebook.hours_have_changed(self._live_identities):
+            hours_changed = self.rulebook.hours_have_changed(self._live_identities)
+            changed = await self._store.look(self.rulebook, self._user_changed)
+            now = datetime.now(UTC)
+            if changed or hours_changed:
                 await self._judge_sessions()
-            try:
-                async with self._changing:
-                    changed = await self._take_over_changes()
-            except (OSError, RuntimeError) as exc:  # a StoreError; or no thread could be had
-                self.counters["store_failed"] += 1
-                if not failing:
-                    get_log().error("the store cannot be read, the last rules stay in force", problem=str(exc))
-                failing = True
-                with contextlib.suppress(RuntimeError):
-                    await self._in_store_thread(self._open_store_again)
-                continue
-            if failing:
-                get_log().info("the store can be read again")
-                failing = False
-            if changed:
-                await self._judge_sessions()
-            if trio.current_time() - revalidated_s >= REVALIDATE_S:
-                revalidated_s = trio.current_time()
+            if now - revalidated_at >= REVALIDATE:
+                revalidated_at = now
                 await self._revalidate_sessions()
 
-    def _open_store_again(self) -> None:
-        """The file was removed, or replaced by a backup: what is there now counts."""
-        with contextlib.suppress(OSError):  # said already; the next round tries again
-            store = Store.open(self._store.path, create=False)
-            self._store.close()
-            self._store = store
-            self._store_replaced = True
+    def _set_block(
+        self, background: trio.Nursery, subject: BlockSubject, tenant: str, reason: str, ends_at: datetime
+    ) -> None:
+        background.start_soon(self._write_block, subject, tenant, reason, ends_at)
 
-    async def _take_over_changes(self) -> bool:
-        revision = await self._in_store_thread(self._store.revision)
-        if revision == self.rulebook.revision and not self._store_replaced:
-            self.rulebook.confirm()
-            return False
-        self._store_replaced = False
-        for tenant, name in await self._read_store():
-            self.services.authenticator.user_changed(tenant, name)
-        self.counters["store_changes"] += 1
-        get_log().info("users and rules read again", revision=self.rulebook.revision)
-        return True
+    async def _write_block(self, subject: BlockSubject, tenant: str, reason: str, ends_at: datetime) -> None:
+        try:
+            await self._store.write(
+                lambda store: store.blocks.add(subject, tenant=tenant, reason=reason, set_by=SET_BY, ends_at=ends_at)
+            )
+        except (OSError, RuntimeError, ValueError) as exc:  # a StoreError; no thread could be had; a reason too long
+            get_log().error("a scan was noticed, and the block cannot be written", problem=str(exc))
+
+    def _user_changed(self, tenant: str, name: str) -> None:
+        self.services.authenticator.user_changed(tenant, name)
 
     # ---- reload
 
@@ -412,7 +379,7 @@ class Server:
         gone = [listener for listener in self._listeners if listener.address not in settings]
         listeners = [listener for listener in self._listeners if listener not in gone] + opened
         floor = self._floor(config, listeners)
-        async with self._changing:
+        async with self._store.changing:
             policy = await trio.to_thread.run_sync(self.rulebook.with_floor, floor, build_zones(config))
             self.rulebook.apply(floor, policy, config.membership, config.local_backends(), config.store.stale_max_s)
         # From here to the end of the block nothing waits: no client sees half of it.

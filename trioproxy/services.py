@@ -15,6 +15,7 @@ from trioproxy.limits import Occupancy
 from trioproxy.relay import RelayPorts, Relays
 from trioproxy.resolve import Resolver
 from trioproxy.rulebook import Rulebook
+from trioproxy.scan_watch import ScanWatch
 
 __all__ = ["Services"]
 
@@ -29,7 +30,9 @@ class Services:
         relays: for TCP.
         usage: who moved how much, for the store.
         allowances: rates, quotas and paces.
+        scans: who tries too many targets.
         realms: which tenant a realm of a login name selects.
+        shared_sessions: of those that have a limit together.
         descriptors_max: the highest descriptor that a session may use; above is the reserve.
     """
 
@@ -38,6 +41,7 @@ class Services:
     limits: Limits
     realms: Mapping[str, str]
     allowances: Allowances
+    scans: ScanWatch
     authenticator: Authenticator
     resolver: Resolver
     rulebook: Rulebook
@@ -47,6 +51,7 @@ class Services:
     descriptors_max: int
     handshakes: Occupancy
     sessions: Occupancy
+    shared_sessions: Occupancy
     associations: Occupancy
     binds: Occupancy
     partings: Occupancy
@@ -60,6 +65,8 @@ class Services:
         self.limits, self.authenticator, self.realms = limits, authenticator, realms
         self.descriptors_max = descriptors_max
         self.resolver.apply(limits)
+        if config.scans != self.scans.settings:
+            self.scans.apply(config.scans)
         self.handshakes.each_max = limits.unauthenticated_per_source_max
         self.sessions.each_max = limits.sessions_per_user_max
         self.associations.each_max = limits.associations_per_user_max

@@ -26,6 +26,7 @@ from trioproxy.limits import Occupancy, keep_reserve
 from trioproxy.log import get_log
 from trioproxy.login import log_in
 from trioproxy.policy import IPAddress, Limit, Permit, RuleProtocol
+from trioproxy.policy.scans import Outcome
 from trioproxy.protocol import (
     Address,
     Command,
@@ -34,12 +35,16 @@ from trioproxy.protocol import (
     Request,
 )
 from trioproxy.relay import ORDERLY, RelaySettings, accept_target, egress_address, listen_for_target
-from trioproxy.rights import Rights
+from trioproxy.rights import Rights, SharedPlaces
 from trioproxy.services import Services
 
 __all__ = ["Session"]
 
 CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
+OUTCOMES = {
+    Reply.CONNECTION_NOT_ALLOWED_BY_RULESET: Outcome.DENIED,
+    Reply.CONNECTION_REFUSED: Outcome.REFUSED,
+}
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
@@ -66,7 +71,7 @@ class Session:
             ended: called when all is over.
         """
         self.number = number
-        self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant)
+        self.flow = Flow(number, listener_name, client.address, client.port, listener().tenant, source=client.source)
         self._client = client
         self._listener = listener
         self._services = services
@@ -79,6 +84,7 @@ class Session:
         self._revoked = False
         self._target: Channel | None = None
         self._rights = Rights(services, self._judge, self.end)
+        self._places = SharedPlaces(services, self.flow)
 
     # ---- from outside
 
@@ -139,6 +145,7 @@ class Session:
             self.revoke()
             return ()
         flow.identity = current
+        self._places.count()
         return self._rights.judge_again(policy)
 
     def renew(self) -> Iterable[None]:
@@ -218,11 +225,19 @@ class Session:
         if not services.allowances.new_session(identity, self._judge.owner):
             services.counters["new_sessions_limit_each"] += 1
             raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
-        return await self._held(services.sessions, partial(self._obey, request), self._limit.sessions)
+        return await self._held(services.sessions, partial(self._obey_together, request), self._limit.sessions)
 
     def _too_slow(self) -> None:
         self._services.counters["handshake_timeout"] += 1
         self.end(Termination.HANDSHAKE_TIMEOUT)
+
+    async def _obey_together(self, request: Request) -> Termination:
+        if not self._places.enter():
+            raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
+        try:
+            return await self._obey(request)
+        finally:
+            self._places.leave()
 
     async def _obey(self, request: Request) -> Termination:
         match request.command:
@@ -239,11 +254,24 @@ class Session:
     # ---- CONNECT
 
     async def _connect(self, request: Request) -> Termination:
-        permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
-        if permits is None:
-            target, permit = await self._client.in_task(partial(self._dial_name, request))
-        else:
-            target, permit = await self._dial_address(permits[0])
+        scans, identity = self._services.scans, self._judge.identity
+        wait_s = scans.wait_s(identity, self._client.source)
+        if wait_s is None:
+            self._services.counters["scan_limit"] += 1
+            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        if wait_s:
+            await self._client.in_task(partial(trio.sleep, wait_s))
+        try:
+            permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
+            if permits is None:
+                target, permit = await self._client.in_task(partial(self._dial_name, request))
+            else:
+                target, permit = await self._dial_address(permits[0])
+        except Ended as ended:
+            scans.saw(self.flow, OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER))
+            raise
+        scans.saw(self.flow, Outcome.CONNECTED)
+        self._rights.settle(permit)
         host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
@@ -293,10 +321,10 @@ class Session:
         if permit.sniff:
             first = await self._look(target)
             permit = self._judge.found(permit, first.finding)
-            try:
-                self._rights.admit(permit, new=False)
-            except Ended as ended:
-                raise Ended(ended.termination) from ended  # the client has its success reply
+        try:
+            self._rights.settle(permit)
+        except Ended as ended:
+            raise Ended(ended.termination) from ended  # the client has its success reply
         self._rights.begin_relay(permit)
         allowance = self._rights.allowance
         return await self._services.relays.relay(
@@ -352,6 +380,7 @@ class Session:
         finally:
             listening.close()
             self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
+        self._rights.settle(permit)
         await self._client.succeed(permit.request.address, permit.request.port)
         return await self._relay(target, permit)
 

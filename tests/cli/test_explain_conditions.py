@@ -1,14 +1,20 @@
 """`trioproxy rule explain` where rules have hours, limits, or ask what the traffic is."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from tests.cli.conftest import Command
+from trioproxy.accounting import QuotaKey
 from trioproxy.cli.circumstances import AppWord
+from trioproxy.config.zones import system_zone
+from trioproxy.policy.quotas import period_of
+from trioproxy.policy.units import Period
 from trioproxy.sniff import App
+from trioproxy.store import UsageStore, usage_path
 
 OFFICE = "tcp:*(*)->internet(443) when=mon-fri@08:00-18:00 grace=5m"
 LIMITED = "tcp:*(*)->internet(443) rate=20Mbit/2Mbit burst=2MB quota=5GB/day scan=ignore"
@@ -41,7 +47,9 @@ def test_limits_are_told(desk: Command) -> None:
     """Each layer's terms hold, and each is told with its rule."""
     add(desk, ("user:alice", LIMITED), ("tenant:main", "tcp:*(*)->internet(443) rate=1Gbit quota=1TB/month"))
     lines = explain(desk, "--at", MONDAY)
-    assert lines[-8:] == [
+    shared = "tenant:main: tcp:*(*)->internet(443) rate=1Gbit quota=1TB/month"
+    quota = f"quota: 1.00 TB of 1TB/month left until Tue 2026-12-01 00:00 CET ({shared})"
+    assert lines[-10:] == [
         f"user:alice          allow  1   {LIMITED}",
         "  rule 2 of tenant:main: at most 1Gbit to the client and 1Gbit to the target",
         "  rule 2 of tenant:main: at most 1TB a month",
@@ -49,9 +57,11 @@ def test_limits_are_told(desk: Command) -> None:
         "  rule 1 of user:alice: at most 5GB a day",
         "  rule 1 of user:alice: it counts as no scan, whatever the number of targets",
         "",
+        quota,
+        f"quota: 5.00 GB of 5GB/day left until Tue 2026-11-24 00:00 CET (user:alice: {LIMITED})",
         "ALLOWED by rule 2 of tenant:main",
     ]
-    assert not any("2026" in line for line in lines)  # the time plays no part
+    assert not any(line.startswith("it is") for line in lines)  # what time it is plays no part in the verdict
 
 
 def test_hours_are_told(desk: Command) -> None:
@@ -221,3 +231,26 @@ def test_json(desk: Command) -> None:
     ]
     late = json.loads(desk("rule", "explain", *options[:-1], "2026-11-22T12:00", "tcp", "1.1.1.1:80").out)
     assert [item["reason"] for item in late["addresses"]] == ["no_rule"]
+
+
+def test_says_what_is_left_of_quotas(cli: Command, data_dir: Path) -> None:
+    """Of rules and of templates, by the same books that the server keeps; and what happens when nothing is left."""
+    cli("user", "add", "alice", "--generate")
+    cli("rule", "add", "user:alice", "tcp:*(*)->*(*) quota=5GB/month")
+    cli("limit", "set", "user:alice", "quota=1MB/day", "over_quota_rate=1Mbit")
+    now = datetime.now(UTC)
+    with UsageStore.open(usage_path(data_dir / "trioproxy.db"), create=True) as store:
+        rule = "tcp:*(*)->*(*) quota=5GB/month"
+        begins_at, _ = period_of(Period.MONTH, now, system_zone())
+        store.add_quota_deltas([(QuotaKey("main", "alice", "user:alice", rule, begins_at), 2 * 10**9)])
+        begins_at, _ = period_of(Period.DAY, now, system_zone())
+        store.add_quota_deltas([(QuotaKey("main", "alice", "", "limit for each user, by the day", begins_at), 10**6)])
+    question = ("rule", "explain", "--user", "alice", "--source", "10.1.2.3", "tcp", "192.0.2.1:443")
+    text = cli(*question).out
+    assert "quota: 3.00 GB of 5GB/month left until " in text
+    assert "quota: 1MB/day is used up, so at most 1Mbit until " in text
+    [address] = json.loads(cli(*question, "--json").out)["addresses"]
+    assert [(state["quota"], state["left_bytes"]) for state in address["quotas"]] == [
+        ("5GB/month", 3 * 10**9),
+        ("1MB/day", 0),
+    ]

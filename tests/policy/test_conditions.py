@@ -123,7 +123,7 @@ def test_only_so_many_times_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = rules.judge(request("192.0.2.1"), at(6))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.HOURS
-    monkeypatch.setattr(module, "HOURS_TRIED_MAX", 24)
+    monkeypatch.setattr(module, "HOURS_TRIED_MAX", 12)
     verdict = rules.judge(request("192.0.2.1"), at(6))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.NO_RULE

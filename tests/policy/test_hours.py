@@ -138,8 +138,8 @@ def test_hours_of_the_whole_week_never_change() -> None:
 def test_what_touches_is_one_piece() -> None:
     """Nothing ends where the next part begins, at the end of the week neither."""
     assert hours("mon@08:00-12:00,mon@12:00-18:00,mon@10:00-13:00").edges == (8 * 60, 18 * 60)
-    assert hours("sun@22:00-24:00,mon@00:00-02:00").borders() == {6 * 1440 + 22 * 60, 120}
-    assert hours("sun@22:00-24:00").borders() == {6 * 1440 + 22 * 60, 0}
+    assert hours("sun@22:00-24:00,mon@00:00-02:00").borders == {6 * 1440 + 22 * 60, 120}
+    assert hours("sun@22:00-24:00").borders == {6 * 1440 + 22 * 60, 0}
     assert hours("00:00-24:00").edges == (0, WEEK)
 
 

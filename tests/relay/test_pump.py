@@ -22,11 +22,11 @@ from trioproxy.client import reset_on_close
 from trioproxy.engine import Channel, Engine
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, Permit, RuleProtocol
+from trioproxy.policy.shapes import Shape
 from trioproxy.relay import ORDERLY, Relays, RelaySettings
 from trioproxy.relay.engines import StreamRelays
 from trioproxy.relay.pipes import PIPE_BYTES
 from trioproxy.relay.pump import Pump
-from trioproxy.relay.shaping import Shape
 
 Kind: TypeAlias = Literal["pump", "reference"]
 MIB = 1_048_576

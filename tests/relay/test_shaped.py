@@ -11,7 +11,7 @@ from tests.relay.test_pump import Kind as RelayKind
 from tests.wires import Ending
 from trioproxy.accounting import Termination
 from trioproxy.policy.buckets import Bucket, Gate
-from trioproxy.relay.shaping import Shape
+from trioproxy.policy.shapes import Shape
 
 MB = 1_000_000
 

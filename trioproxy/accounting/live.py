@@ -37,7 +37,7 @@ class LiveSession(Protocol):
 
 def row_of(flow: Flow) -> dict[str, object]:
     """A running flow as a JSON object; rates in bytes a second, measured over the last few seconds."""
-    identity, verdict = flow.identity, flow.verdict
+    identity, verdict, finding = flow.identity, flow.verdict, flow.finding
     return {
         "session": flow.session,
         "tenant": flow.tenant_of_now,
@@ -46,6 +46,7 @@ def row_of(flow: Flow) -> dict[str, object]:
         "command": flow.command.name if flow.command is not None else None,
         "asked": flow.asked,
         "target": flow.target_text,
+        "app": finding.app.value if finding is not None else None,
         "started_at": datetime.fromtimestamp(flow.started_at, UTC).isoformat(timespec="milliseconds"),
         "age_s": round(time.time() - flow.started_at, 3),
         "bytes_to_target": flow.bytes_to_target,

@@ -189,6 +189,7 @@ class Flow:
         asked: what the client asked for, as `host:port`, escaped.
         verdict: what policy said; None until it was asked.
         rate_to_target: bytes a second, over the last few seconds; so is `rate_to_client`.
+        source: what the client counts as where limits are for each source.
         allowance: what it may have; None: whatever it likes.
         block: the block that ended it, where there was nothing to judge: no address yet, or an association as a whole.
         counts: further numbers of the record (dropped datagrams by reason).
@@ -209,6 +210,7 @@ class Flow:
     rate_to_target: float = 0.0
     rate_to_client: float = 0.0
     allowance: Charged | None = None
+    source: str = ""
     block: str = ""
     counts: dict[str, int] = attrs.field(factory=dict)
     started_at: float = attrs.field(factory=time.time)

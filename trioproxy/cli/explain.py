@@ -3,10 +3,13 @@
 import re
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
 from cyclopts import Parameter
 
+from trioproxy.accounting import NullUsage, QuotaKey
+from trioproxy.allowances import PERIOD_MAX, Allowances
 from trioproxy.cli.asker import NOBODY, Who, identify
 from trioproxy.cli.circumstances import UNKNOWN, Circumstances
 from trioproxy.cli.explanation import Case, Layers
@@ -21,12 +24,13 @@ from trioproxy.policy import (
     LimitBook,
     Policy,
     RuleProtocol,
+    TimeZones,
     canonical_address,
     canonical_host,
     directory_layers,
     rule_problems,
 )
-from trioproxy.store import read_rule_set
+from trioproxy.store import UsageStore, read_rule_set, usage_path
 
 __all__ = ["explain"]
 
@@ -80,6 +84,7 @@ def explain(  # noqa: PLR0913 - the options of a command
         rule_sets[scope], problem = read_rule_set(scope, rules)
         if problem:
             warn(problem)
+    limits, now = LimitBook(snapshot.limits), circumstances.moment(zones.of(identity.tenant))
     blocks = Blocks(snapshot.blocks).in_force(datetime.now(UTC))
     case = Case(
         identity=identity,
@@ -93,14 +98,26 @@ def explain(  # noqa: PLR0913 - the options of a command
             Policy(rule_sets, build_floor(config), zones, blocks=blocks), snapshot.rules, directory_layers(identity)
         ),
         addresses=tuple(dict.fromkeys(addresses)),
-        limits=LimitBook(snapshot.limits),
+        limits=limits,
+        allowances=_allowances(usage_path(place.store_path(config)), limits, zones, now),
         finding=finding,
-        now=circumstances.moment(zones.of(identity.tenant)),
+        now=now,
     )
     if as_json:
         show_json(case.as_json())
     else:
         show_case(case)
+
+
+def _allowances(path: Path, limits: LimitBook, zones: TimeZones, now: datetime) -> Allowances:
+    """What was used of quotas, as far as the server has written it: some seconds ago."""
+    allowances = Allowances(lambda: limits, zones.of, NullUsage(), now=lambda: now)
+    used: dict[QuotaKey, int] = {}
+    if path.exists():
+        with UsageStore.open(path, create=False) as store:
+            used = store.quotas_used(now - PERIOD_MAX)
+    allowances.restore(used)
+    return allowances
 
 
 def _parse_address(text: str, option: str) -> IPAddress:

@@ -6,6 +6,8 @@ from datetime import datetime, tzinfo
 import attrs
 
 from auth import Identity
+from auth.throttle import source_key
+from trioproxy.allowances import Allowances, QuotaState
 from trioproxy.cli.block import describe_block
 from trioproxy.policy import (
     AccessRequest,
@@ -123,6 +125,7 @@ class Case:
         layers: the rules in force.
         addresses: what the name means; all of them are judged.
         limits: the limits in force.
+        allowances: what was used of quotas.
         finding: what the traffic is; None: nobody has looked.
         now: when, an aware time.
     """
@@ -137,6 +140,7 @@ class Case:
     layers: Layers
     addresses: tuple[IPAddress, ...]
     limits: LimitBook
+    allowances: Allowances
     finding: Finding | None
     now: datetime
 
@@ -176,6 +180,13 @@ class Case:
         return AccessRequest(
             self.identity, self.client, self.client_port, self.protocol, name, address, self.port, self.finding
         )
+
+    def quotas(self, explanation: Explanation) -> list[QuotaState]:
+        """How the quotas stand that would count."""
+        verdict = explanation.verdict
+        if isinstance(verdict, Refusal):
+            return []
+        return self.allowances.quotas(self.identity, source_key(self.client), verdict.terms)
 
     def block(self, explanation: Explanation) -> Block | None:
         """The block that decided."""
@@ -232,6 +243,7 @@ class Case:
             "asking": [self._vote_as_json(vote) for vote in explanation.asking],
             "terms": [self._term_as_json(term) for term in verdict.terms] if isinstance(verdict, Permit) else [],
             "hours": [self._hours_as_json(hours) for hours in explanation.hours],
+            "quotas": [self._quota_as_json(state) for state in self.quotas(explanation)],
         }
 
     def _vote_as_json(self, vote: LayerVote) -> dict[str, object]:
@@ -255,6 +267,16 @@ class Case:
             "when": str(rule.hours) if rule.hours else None,
             "grace_s": rule.grace_s,
             "scan_ignored": rule.scan_ignored,
+        }
+
+    def _quota_as_json(self, state: QuotaState) -> dict[str, object]:
+        return {
+            "scope": state.scope or None,
+            "rule": state.rule,
+            "quota": str(state.quota),
+            "left_bytes": state.left,
+            "until": self._moment(state.ends_at),
+            "over_quota_rate": str(state.over_quota_rate) if state.over_quota_rate else None,
         }
 
     def _hours_as_json(self, hours: RuleHours) -> dict[str, object]:

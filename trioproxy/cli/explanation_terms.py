@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from trioproxy.cli.amounts import show_size
 from trioproxy.cli.explanation import Case
 from trioproxy.policy import Explanation, LayerVote, Refusal, Rule, Vote
 from trioproxy.policy.hours import grace_text
 from trioproxy.policy.units import size_text
 
-__all__ = ["circumstances", "hours_advice", "remarks", "show_time"]
+__all__ = ["circumstances", "hours_advice", "quota_lines", "remarks", "show_time"]
 
 
 def circumstances(case: Case, explanations: list[Explanation]) -> Iterator[str]:
@@ -41,6 +42,19 @@ def hours_advice(case: Case, explanation: Explanation) -> Iterator[str]:
         if hours.change is not None and allows is not hours.speaks:
             verb = "allows it from" if allows else "forbids it until"
             yield f"{case.layers.name(hours.vote)} {verb} {show_time(case, hours.change)}: {hours.vote.rule}"
+
+
+def quota_lines(case: Case, explanations: list[Explanation]) -> Iterator[str]:
+    """What is left of each quota that would count, and what happens when nothing is."""
+    for state in dict.fromkeys(state for explanation in explanations for state in case.quotas(explanation)):
+        until = show_time(case, state.ends_at)
+        whose = f"{state.scope or 'the user'}: {state.rule}"
+        if state.left:
+            yield f"quota: {show_size(state.left)} of {state.quota} left until {until} ({whose})"
+        elif state.over_quota_rate is not None:
+            yield f"quota: {state.quota} is used up, so at most {state.over_quota_rate} until {until} ({whose})"
+        else:
+            yield f"quota: {state.quota} is used up: refused until {until} ({whose})"
 
 
 def show_time(case: Case, moment: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve
 
 from trioproxy.cli.explanation import Case
-from trioproxy.cli.explanation_terms import circumstances, hours_advice, remarks
+from trioproxy.cli.explanation_terms import circumstances, hours_advice, quota_lines, remarks
 from trioproxy.cli.output import say, show_table
 from trioproxy.policy import Explanation, LayerVote, Permit, Reason, Refusal, Rule, Scope, ScopeKind, Vote, parse_rule
 from trioproxy.policy.floor import OWN_LISTENER, OWN_SERVER
@@ -35,7 +35,7 @@ def show_case(case: Case) -> None:
     for _, alike in groupby(sorted(explanations, key=_gist), key=_gist):
         _show_addresses(case, list(alike))
     say("")
-    say(*_limits(case))
+    say(*_limits(case), *quota_lines(case, explanations))
     for line, good in _verdict(case, explanations):
         say(line, tone="good" if good else "bad")
     say(*(f"  {line}" for line in _advice(case, explanations)))

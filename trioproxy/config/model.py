@@ -28,6 +28,7 @@ __all__ = [
     "NonMembers",
     "PolicySettings",
     "PortRange",
+    "Scans",
     "Seconds",
     "SocketAddress",
     "StoreSettings",
@@ -54,6 +55,7 @@ KEYS_OF_MAIN: Final = ("backends", "proxy_group", "nonmembers", "fall_through")
 
 NonMembers: TypeAlias = Literal["refuse", "global-rules"]
 Count = Annotated[int, Between(1, 10_000_000)]
+ScanCount = Annotated[int, Between(1, 2_000)]  # the detector has no room for more
 Seconds = Annotated[float, Between(0.01, _YEAR_S)]  # a time limit of nothing would let nobody do anything
 SecondsOrNone = Annotated[float, Between(0, _YEAR_S)]
 
@@ -313,6 +315,31 @@ class UsageSettings:
     )
 
 
+@attrs.frozen
+class Scans:
+    """When somebody's connections look like a scan, and what is done about it. A rule with `scan=ignore` is exempt.
+
+    Attributes:
+        action: `"log"`: a line in the log; `"slow"`: five targets a second for `block_s`; `"block-for"`: a block for
+            `block_s`, as `trioproxy block` sets it; `"off"`: nobody looks. Sources from which users log in are only
+            logged: one must not suffer for another.
+        block_s: how long who was caught is slowed down or blocked.
+        window_s: in which the following are counted.
+        targets_max: distinct targets (address and port).
+        refused_max: distinct targets that refused, did not answer, or are denied by the rules.
+        ports_of_one_host_max: distinct ports of one address.
+        hosts_of_one_port_max: distinct addresses with the same port.
+    """
+
+    action: Literal["log", "slow", "block-for", "off"] = "log"  # who acts on a guess should have seen some first
+    block_s: Seconds = 600.0  # long enough that a scan is not worth the trouble, short enough for a mistake
+    window_s: Annotated[float, Between(1, 600)] = 10.0  # a common scanner's thousand ports take some seconds
+    targets_max: ScanCount = 200  # a browser with many tabs opens some dozens
+    refused_max: ScanCount = 50  # of what people use, hardly anything is refused
+    ports_of_one_host_max: ScanCount = 50  # a browser uses one or two, a file transfer one for each file
+    hosts_of_one_port_max: ScanCount = 150  # of port 443 a browser reaches some dozens
+
+
 def _default_listeners() -> tuple[Listener, ...]:
     return (
         Listener(SocketAddress(IPv4Address("127.0.0.1"), 1080)),
@@ -331,6 +358,7 @@ class Config:
     limits: Limits = attrs.field(factory=Limits)
     log: Log = attrs.field(factory=Log)
     usage: UsageSettings = attrs.field(factory=UsageSettings)
+    scans: Scans = attrs.field(factory=Scans)
 
     def tenants(self) -> dict[str, Tenant]:
         """All tenants by name, the tenant main among them."""

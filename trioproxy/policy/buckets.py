@@ -250,7 +250,9 @@ class Bucket:
                     break
                 left -= want
                 sharers -= 1
-        return left / max(1, sharers), useful
+            else:  # there is enough for all
+                return math.inf, useful
+        return left / sharers, useful
 
     def _look_after_datagrams(self) -> None:
         """Turns that were not used go back to all, and what is for newcomers grows."""

@@ -99,10 +99,12 @@ class Hours:
     Attributes:
         spans: at least one.
         edges: minutes of the week at which the hours begin, end, begin and so on; what touches is one piece.
+        borders: those at which they really begin or end; none if they never do.
     """
 
     spans: tuple[Span, ...]
     edges: tuple[int, ...] = attrs.field(init=False, eq=False, repr=False)
+    borders: frozenset[int] = attrs.field(init=False, eq=False, repr=False)
 
     @edges.default
     def _edges_of_spans(self) -> tuple[int, ...]:
@@ -114,18 +116,18 @@ class Hours:
                 edges += (begin, end)
         return tuple(edges)
 
+    @borders.default
+    def _borders_of_edges(self) -> frozenset[int]:
+        # At the end of the week nothing ends that goes on at its beginning.
+        wrapped = {0, WEEK} if {0, WEEK} <= set(self.edges) else set()
+        return frozenset(edge % WEEK for edge in self.edges if edge not in wrapped)
+
     def __str__(self) -> str:
         return ",".join(map(str, self.spans))
 
     def cover(self, minute: int) -> bool:
         """Does the rule speak in this minute of the week?"""
         return bisect_right(self.edges, minute) % 2 == 1
-
-    def borders(self) -> frozenset[int]:
-        """The minutes of the week in which they begin or end; none if they never do."""
-        # At the end of the week nothing ends that goes on at its beginning.
-        wrapped = {0, WEEK} if {0, WEEK} <= set(self.edges) else set()
-        return frozenset(edge % WEEK for edge in self.edges if edge not in wrapped)
 
 
 @attrs.frozen
@@ -163,7 +165,7 @@ def minute_of_week(now: datetime, zone: tzinfo) -> int:
 
 def next_change(hours: Collection[Hours], now: datetime, zone: tzinfo) -> datetime | None:
     """The first moment after `now` at which some of these hours begin or end; None if they never do."""
-    borders = sorted({border for some in hours for border in some.borders()})
+    borders = sorted({border for some in hours for border in some.borders})
     if not borders:
         return None
     moment = now.astimezone(UTC).replace(second=0, microsecond=0)

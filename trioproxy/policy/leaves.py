@@ -13,7 +13,7 @@ from trioproxy.policy.scope import Scope
 if TYPE_CHECKING:
     from trioproxy.sniff import App
 
-__all__ = ["Entry", "Maybe", "NameTree", "Node", "Row", "Slot", "Votes", "leaf"]
+__all__ = ["Entry", "Maybe", "NameTree", "Node", "Row", "Slot", "Votes", "have_maybes", "leaf"]
 
 
 @attrs.frozen(eq=False)
@@ -59,6 +59,14 @@ class Maybe(enum.Enum):
 # The text of a layer, for the first entry that matches; with a `Maybe` beside it, for the first of those that may.
 Slot: TypeAlias = str | tuple[str, Maybe]
 Votes: TypeAlias = dict[Slot, Entry]
+
+
+def have_maybes(votes: Votes) -> bool:
+    """Is there a rule that may match?"""
+    for slot in votes:  # noqa: SIM110 - a loop costs half of any() with a generator, and this is asked per verdict
+        if not isinstance(slot, str):
+            return True
+    return False
 
 
 class Node(Protocol):

@@ -129,6 +129,9 @@ class EachLimits:
     origins: Mapping[str, tuple[Scope, ...]] = attrs.field(hash=False)
 
 
+_NOTHING: Final = EachLimits(Limit(), MappingProxyType({}))
+
+
 class LimitBook:
     """All limits. Immutable; what one user has is looked up once.
 
@@ -150,10 +153,14 @@ class LimitBook:
 
     def each(self, identity: Identity) -> EachLimits:
         """What this user has alone."""
+        if not self.limits:  # most sites begin without, and each session asks several times
+            return _NOTHING
         return self._each(identity.tenant, identity.user, identity.groups)
 
     def together(self, identity: Identity) -> tuple[tuple[Scope, Limit], ...]:
         """What this user shares with others, from the wide to the narrow. All of it holds."""
+        if not self.limits:
+            return ()
         return self._together(identity.tenant, identity.user, identity.groups)
 
     def _find_each(self, tenant: str, user: str | None, groups: frozenset[str]) -> EachLimits:

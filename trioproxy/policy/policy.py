@@ -18,7 +18,7 @@ from trioproxy.policy.explanation import Explanation, LayerVote, RuleList, Vote,
 from trioproxy.policy.floor import Floor
 from trioproxy.policy.hours import TimeZones, minute_of_week
 from trioproxy.policy.index import Index
-from trioproxy.policy.leaves import Entry
+from trioproxy.policy.leaves import Entry, have_maybes
 from trioproxy.policy.networks import embedded_addresses
 from trioproxy.policy.outlook import forecast, outlooks
 from trioproxy.policy.reach import Reach
@@ -201,7 +201,7 @@ class Policy:
             return Refusal(request, Reason.FLOOR, rule=part)
         question = Question.of(request, address, minute)
         votes = self._index.votes(question)
-        if request.finding is None and (self.has_apps or ask_findings(layers)):
+        if request.finding is None and (ask_findings(layers) or (self.has_apps and have_maybes(votes))):
             foreseen = forecast(outlooks(votes, layers, question))
             if foreseen.permitted and foreseen.entry is not None:
                 return _permit(request, foreseen.entry, foreseen.terms, sniff=foreseen.look)
@@ -225,7 +225,7 @@ class Policy:
             if isinstance(self._judge(unknown, minute, layers), Permit):
                 return attrs.evolve(refusal, reason=Reason.APP)
         if minute is not None:
-            tried = islice(sorted(self._timetable.borders(request.identity)), HOURS_TRIED_MAX)
+            tried = islice(self._timetable.other_times(request.identity, minute), HOURS_TRIED_MAX)
             if any(isinstance(self._judge(request, other, layers), Permit) for other in tried):
                 return attrs.evolve(refusal, reason=Reason.HOURS)
         return refusal

@@ -60,7 +60,7 @@ class QuotaAccount:
     period before still counts, and when it comes to the border again, so does what was used behind it.
 
     Attributes:
-        quota: its size may change at any time; for another period, or another zone, make another account.
+        quota: its size may change at any time; for another period make another account.
     """
 
     def __init__(self, quota: Quota, zone: tzinfo) -> None:
@@ -69,6 +69,12 @@ class QuotaAccount:
         self._begins_at = self._ends_at = datetime.min.replace(tzinfo=UTC)  # of the period that was last asked about
         self._used: dict[datetime, int] = {}
         self._deltas: dict[datetime, int] = {}
+
+    def set_zone(self, zone: tzinfo) -> None:
+        """From now on the days of another time zone count; what was used in those of the old one stays with them."""
+        if zone is not self._zone:
+            self._zone = zone
+            self._begins_at = self._ends_at = datetime.min.replace(tzinfo=UTC)
 
     def period(self, now_at: datetime) -> tuple[datetime, datetime]:
         """When the present period begins and ends, in UTC."""

@@ -28,11 +28,14 @@ class Timetable:
     def __bool__(self) -> bool:
         return bool(self._hours)
 
-    def borders(self, identity: Identity) -> frozenset[int]:
-        """The minutes of the week at which hours begin or end in the rules that may be about somebody."""
-        hours = [some for scope in Scope.around(identity) for some in self._hours.get(scope, ())]
-        hours += [some for layer in directory_layers(identity) for some in layer.hours]
-        return frozenset().union(*(some.borders() for some in hours))
+    def other_times(self, identity: Identity, minute: int) -> list[int]:
+        """Minutes of the week at which other rules about somebody speak than do now: one for each choice of them."""
+        hours = {some for scope in Scope.around(identity) for some in self._hours.get(scope, ())}
+        hours.update(some for layer in directory_layers(identity) for some in layer.hours)
+        borders = sorted(frozenset().union(*(some.borders for some in hours)))
+        times = {tuple(some.cover(border) for some in hours): border for border in reversed(borders)}
+        times.pop(tuple(some.cover(minute) for some in hours), None)
+        return sorted(times.values())
 
     def next_border(self, now: datetime, identities: Iterable[Identity]) -> datetime | None:
         """The next moment at which hours of the store's rules, or of rules that come with these identities, change."""

@@ -8,9 +8,10 @@ import trio
 
 from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.policy.shapes import Shape
 from trioproxy.relay.resets import ResetWatch
 from trioproxy.relay.settings import RelaySettings
-from trioproxy.relay.shaping import RelayGates, Shape, Shaper
+from trioproxy.relay.shaping import RelayGates, Shaper
 from trioproxy.relay.streams import relay_streams
 
 __all__ = ["Relays", "StreamRelays", "make_engine"]

@@ -15,9 +15,10 @@ from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Channel, Fiber
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.engine.fiber import EpollFiber
+from trioproxy.policy.shapes import Shape
 from trioproxy.relay.pipes import PipePool
 from trioproxy.relay.settings import RelaySettings
-from trioproxy.relay.shaping import Shape, Shaper
+from trioproxy.relay.shaping import Shaper
 from trioproxy.relay.way import Way
 
 __all__ = ["Pump", "PumpedRelay"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import attrs
 
 from trioproxy.policy import Permit
-from trioproxy.relay.shaping import Shape
+from trioproxy.policy.shapes import Shape
 
 __all__ = ["RelaySettings"]
 

@@ -1,51 +1,19 @@
-"""Flows that wait for their bytes: who is told when a bucket has some again, and by what a relay is shaped."""
+"""Flows that wait for their bytes: who is told when a bucket has some again."""
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Final
 
-import attrs
 import trio
 
-from trioproxy.policy.buckets import Bucket, DatagramGate, Gate
+from trioproxy.policy.buckets import Bucket, Gate
+from trioproxy.policy.shapes import Shape
 
-__all__ = ["DatagramShape", "RelayGates", "Shape", "Shaper"]
+__all__ = ["RelayGates", "Shaper"]
 
 TICK_S: Final = (
     0.02  # how often waiting flows are looked at: a tenth of the default burst, and 50 rounds/s cost nothing
 )
-
-
-@attrs.frozen(eq=False)
-class Shape:
-    """The gates of a TCP relay. Whoever is refused by one must call `Shaper.wait`.
-
-    Attributes:
-        to_client: for what the target sends.
-        to_target: for what the client sends.
-    """
-
-    to_client: Gate
-    to_target: Gate
-
-    def leave(self) -> None:
-        """The relay is over."""
-        self.to_client.leave()
-        self.to_target.leave()
-
-
-@attrs.frozen(eq=False)
-class DatagramShape:
-    """The gates of one destination of an association."""
-
-    to_client: DatagramGate
-    to_target: DatagramGate
-
-    def leave(self) -> None:
-        """The destination is forgotten."""
-        self.to_client.leave()
-        self.to_target.leave()
 
 
 class Shaper:
@@ -117,32 +85,22 @@ class RelayGates:
         if self._shape is not None:
             self._shape.leave()
 
-    async def grant(
-        self,
-        gate_of: Callable[["RelayGates"], Gate | None],
-        wanted: int,
-        waiting: Callable[[], AbstractContextManager[None]],
-    ) -> tuple[Gate | None, int]:
-        """Wait until some bytes may flow.
+    async def grant(self, gate_of: Callable[["RelayGates"], Gate | None], wanted: int) -> int:
+        """Wait until some bytes may flow; returns how many.
 
         Args:
             gate_of: which gate; asked anew each time.
             wanted: at most so many.
-            waiting: entered while it waits.
-
-        Returns:
-            Through which gate, and how many.
         """
         while True:
             gate = gate_of(self)
             if gate is None:
-                return None, wanted
+                return wanted
             granted = gate.grant(time.monotonic(), wanted)
             if granted:
-                return gate, granted
+                return granted
             changed = self._changed
             self._shaper.wait(gate, changed.set)
-            with waiting():
-                await changed.wait()
+            await changed.wait()
             if changed is self._changed:
                 self._changed = trio.Event()

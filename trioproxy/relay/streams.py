@@ -5,10 +5,8 @@ one), and never more than one chunk for each direction is held here, so a slow r
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from operator import attrgetter
-from typing import TypeAlias
 
 import attrs
 import trio
@@ -24,8 +22,6 @@ __all__ = ["ORDERLY", "relay_streams"]
 
 CHUNK_BYTES = 65_536  # measured: larger reads gain nothing on loopback, and one is held for each direction
 DEADLINE_GRAIN_S = 1.0  # moving a deadline costs Trio a heap operation, so an idle time is exact to one second only
-
-Waiting: TypeAlias = Callable[[], AbstractContextManager[None]]  # entered while a source is not read
 
 CLIENT_RESET, TARGET_RESET = Termination.CLIENT_RESET, Termination.TARGET_RESET
 ORDERLY = frozenset({Termination.CLIENT_CLOSED, Termination.TARGET_CLOSED})
@@ -104,26 +100,19 @@ class _Direction:
     early: bytes
     check: Callable[[bytes], bool | None] | None = None
 
-    async def receive(self, gates: RelayGates, waiting: Waiting) -> bytes | bytearray:
-        """The next chunk, as long as the gate allows; empty at the end."""
-        gate, size = await gates.grant(self.gate_of, CHUNK_BYTES, waiting)
-        chunk: bytes | bytearray = b""
-        try:
-            if self.early:
-                chunk, self.early = self.early[:size], self.early[size:]
-            else:
-                chunk = await self.source.receive_some(size)
-            return chunk
-        finally:
-            if gate is not None:
-                gate.give_back(size - len(chunk))
+    async def receive(self) -> bytes | bytearray:
+        """The next chunk; empty at the end."""
+        if self.early:
+            early, self.early = self.early, b""
+            return early
+        return await self.source.receive_some(CHUNK_BYTES)
 
-    async def receive_checked(self, gates: RelayGates, waiting: Waiting) -> bytes | bytearray | None:
+    async def receive_checked(self) -> bytes | bytearray | None:
         """The next chunk once the check has said yes; None: it said no."""
         if self.check is None:
-            return await self.receive(gates, waiting)
+            return await self.receive()
         kept = b""
-        while chunk := await self.receive(gates, waiting):
+        while chunk := await self.receive():
             kept += chunk
             verdict = self.check(bytes(chunk))
             if verdict is not None:
@@ -175,7 +164,7 @@ class _Relay:
         try:
             while way.early or not ended:
                 try:
-                    chunk = await way.receive_checked(self.gates, not_read)
+                    chunk = await way.receive_checked()
                 except trio.BrokenResourceError:
                     self._break(way.source_reset)
                     return
@@ -185,13 +174,21 @@ class _Relay:
                 ended = ended or not chunk
                 if chunk:
                     with not_read():
-                        await self._send(way, chunk)
+                        await self._send_granted(way, chunk)
             await way.sink.send_eof()
         except trio.BrokenResourceError:
             self._break(way.sink_reset)
             return
         self.first_end = self.first_end or way.source_closed
         self._move_deadline(trio.current_time())
+
+    async def _send_granted(self, way: _Direction, chunk: bytes | bytearray) -> None:
+        """Send as the gate allows. It was read before: a grant must not be held while a source is silent."""
+        done = 0
+        while done < len(chunk):
+            size = await self.gates.grant(way.gate_of, len(chunk) - done)
+            await self._send(way, chunk if size == len(chunk) else chunk[done : done + size])
+            done += size
 
     async def _send(self, way: _Direction, chunk: bytes | bytearray) -> None:
         if isinstance(way.sink, trio.SocketStream):

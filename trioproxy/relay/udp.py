@@ -19,6 +19,7 @@ from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.engine import Channel, Engine
 from trioproxy.limits import Pace
 from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
+from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import (
     Address,
     Command,
@@ -29,7 +30,6 @@ from trioproxy.protocol import (
     header_untrusted,
 )
 from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
-from trioproxy.relay.shaping import DatagramShape
 from trioproxy.sniff import App, Finding, datagram_app
 
 __all__ = ["Association", "AssociationSettings"]
@@ -264,7 +264,7 @@ class Association:
             self._drop("denied")
             return None
         self._destinations.move_to_end(destination.key)
-        # Not by Trio's clock, whose seconds are others: a bucket is shared with streams.
+        # By the clock of all other flows: that of Trio is another one.
         if destination.shape is not None and not destination.shape.to_target.take_whole(time.monotonic(), len(data)):
             self._drop("rate_limit")
             return None
@@ -332,7 +332,8 @@ class Association:
         if destination is None:
             self._open(asked, name, addresses, waiting)
         else:  # the name was pinned meanwhile, by another spelling of it
-            self._to_targets.append((destination, Run(destination.sockaddr, b"", waiting)))
+            for data in waiting:
+                self._run_to(destination, data)
         self._send_all()
 
     def _open(self, asked: Address, name: str | None, addresses: tuple[IPAddress, ...], waiting: list[bytes]) -> None:
@@ -410,13 +411,14 @@ class Association:
         elif self._still_permitted(destination):
             if destination.shape is not None:
                 packets = self._passed(destination.shape, packets)
-            self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
+            if packets:
+                self._to_client.append((destination, Run(self._client, destination.answer_header, packets)))
         else:
             self._drop_all("denied", packets)
 
     def _passed(self, shape: DatagramShape, packets: list[bytes]) -> list[bytes]:
         """Those for which there is room."""
-        now_s = time.monotonic()  # as above
+        now_s = time.monotonic()
         passed = [packet for packet in packets if shape.to_client.take_whole(now_s, len(packet))]
         for _ in range(len(packets) - len(passed)):
             self._drop("rate_limit")

@@ -123,7 +123,7 @@ class Way:
     def look_at(self, check: "Callable[[bytes], bool | None] | None") -> None:
         """Let nothing pass before this has said yes."""
         self._check = check
-        self._plain = check is None and self._gate is None
+        self._plain = check is None and self._gate is None and not self._early
 
     def on_events(self, events: int) -> None:
         """Something happened at the source, which is the sink of the other way."""
@@ -352,6 +352,7 @@ class Way:
         except BlockingIOError:
             count = 0
         except OSError:
+            self._give_back(size)
             self._relay.finish(self.source_reset)
             return
         self._give_back(size - count)
