@@ -6,6 +6,7 @@ time: ports of clients, how long something has run, and how fast.
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -58,7 +59,6 @@ VARIES: Final = (
     (r"\b\d+(\.\d+)? [kM]?B\b", "SIZE"),
     (r"\b\d+(\.\d+)? [kM]?bit/s", "RATE"),
     (r"\b\d{7,8} bytes a second", "SPEED"),
-    (r"^\d+ +(?=\w+ +10\.)", "ID "),
     (r" +", " "),
 )
 
@@ -86,11 +86,10 @@ class Site:
     here: Machine
     clock: str = ""
     going_on: "list[tuple[Example, subprocess.Popen[str]]]" = attrs.field(factory=list)
-    proxy: Proxy | None = None
+    proxy: Proxy = attrs.field(init=False)
 
     def start(self, clock: str) -> None:
-        """Start the proxy, again if need be, at this time."""
-        self.kill()
+        """Start the proxy at this time."""
         self.clock = clock
         self.proxy = Proxy(self.folder, CONFIG, prefix=self.here.inside(), env=at(clock)).start()
 
@@ -98,6 +97,7 @@ class Site:
         """Type it; what it shows. Of what goes on that is nothing yet."""
         what, _, clock = example.remark.partition(" ")
         if what == "on" and clock != self.clock:
+            self.stop()
             self.start(clock)
         if not example.who:
             return self._administer(example)
@@ -106,10 +106,10 @@ class Site:
             return example.answer
         return self._begin(example).communicate(timeout=PATIENCE_S)[0].splitlines()
 
-    def kill(self) -> None:
-        """End the proxy, if it runs."""
-        if self.proxy is not None:
-            self.proxy.kill()
+    def stop(self) -> None:
+        """End it in order, so that everything is written."""
+        self.proxy.signal(signal.SIGTERM)
+        assert self.proxy.wait() == 0
 
     def _administer(self, example: Example) -> list[str]:
         program, *arguments = shlex.split(example.typed)
@@ -170,9 +170,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         stack.callback(serving.kill)
         assert serving.stdout is not None
         assert serving.stdout.readline() == b"ready\n"
-        site = Site(tmp_path, here)
-        stack.callback(site.kill)
-        yield site
+        yield Site(tmp_path, here)
 
 
 def add_accounts(path: Path) -> None:
@@ -188,19 +186,29 @@ def use_up(path: Path) -> None:
     """What bob has used of his volume this month."""
     november = datetime(2026, 11, 1, tzinfo=ZoneInfo("Europe/Vienna"))
     with UsageStore.open(usage_path(path), create=True) as usage:
-        usage.add_quota_deltas([(QuotaKey("main", "bob", "", "limit for each user", november), 19_980_000_000)])
+        template = "limit for each user, by the month"  # what the server writes for `limit set`
+        usage.add_quota_deltas([(QuotaKey("main", "bob", "", template, november), 19_980_000_000)])
         usage.add([flow("bob", 19_900_000_000, 80_000_000, at=november + timedelta(days=9), groups=("students",))])
 
 
-@pytest.mark.parametrize("section", list(SECTIONS))
-def test_a_section_does_what_it_says(site: Site, section: str) -> None:
-    """Typed one after the other, each command shows what stands below it; what goes on is compared at the end."""
+def played(site: Site, section: str) -> Iterator[tuple[Example, list[str]]]:
+    """Type the commands of a section one after the other; each with what it shows, those that go on at the end."""
     store = site.folder / "data" / "trioproxy.db"
     add_accounts(store)
     if "volume" in section:
         use_up(store)
     site.start(FRIDAY)
-    played = [(example, site.play(example)) for example in examples(SECTIONS[section])]
-    played += [(example, process.communicate(timeout=PATIENCE_S)[0].splitlines()) for example, process in site.going_on]
-    for example, shown in played:
+    try:
+        for example in examples(SECTIONS[section]):
+            yield example, site.play(example)
+        for example, process in site.going_on:
+            yield example, process.communicate(timeout=PATIENCE_S)[0].splitlines()
+    finally:
+        site.proxy.kill()
+
+
+@pytest.mark.parametrize("section", list(SECTIONS))
+def test_a_section_does_what_it_says(site: Site, section: str) -> None:
+    """Each command can be typed as it stands, and shows what stands below it."""
+    for example, shown in played(site, section):
         assert as_anytime(shown) == as_anytime(example.answer), example.typed
