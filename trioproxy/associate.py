@@ -91,7 +91,9 @@ class _Asked:
         self.judge.flow.count(reason)
         self.judge.services.counters[f"datagram_{reason}"] += 1
 
-    def verdict(self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding) -> Verdict:
+    def verdict(
+        self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding | None
+    ) -> Verdict:
         """May datagrams go there?"""
         verdict = self.judge.datagram(name, address, port, client_port, finding)
         if isinstance(verdict, Refusal):

@@ -5,6 +5,7 @@ nothing before it has heard it. As soon as it is known what the flow is the rule
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import attrs
@@ -31,13 +32,17 @@ class FirstBytes:
         finding: what the flow is.
         from_client: what the client said; goes to the target if the rules permit it.
         from_target: what the target said and the client has not taken yet.
-        check: looks whether the target answers in kind; None: it need not.
+        in_kind: whether the target has answered in kind, as far as it has spoken; None: that cannot be told as yet.
+        check: looks at what it says next, and answers the same.
+        left: who has closed the connection before anybody said anything; None: somebody spoke.
     """
 
     finding: Finding
     from_client: bytes
     from_target: bytes
-    check: Callable[[bytes], bool | None] | None
+    in_kind: bool | None
+    check: Callable[[bytes], bool | None]
+    left: Termination | None
 
 
 async def look(  # noqa: PLR0913, PLR0917 - who waits, between whom, whose meter, and two limits
@@ -54,7 +59,7 @@ async def look(  # noqa: PLR0913, PLR0917 - who waits, between whom, whose meter
         limits_s: how long both may be silent, and how long the client may take from its first byte on.
 
     Raises:
-        Ended: a side has reset its connection.
+        Ended: a side has reset its connection, or nobody has said anything for too long.
     """
     return await _Looking(engine, fiber, client, target, flow, limits_s).run()
 
@@ -72,70 +77,102 @@ class _Looking:
     from_target: bytes = b""
     limit_s: float | None = None
     target_room: int = Sniffer.LIMIT
+    client_ended: bool = False
+    left: Termination | None = None
 
     async def run(self) -> FirstBytes:
-        self._said(self.client.take_early_data())
-        if self.client.has_ended:
-            self.sniffer.time_out()
         try:
-            while True:
-                while self._read_target() | self._read_client():
-                    continue
-                finding = self.sniffer.finding
-                if finding is not None:
-                    break
-                self._begin_limit()
-                try:
-                    await self.fiber.readable_any(self.client.channel, self.target)
-                except _TimeUpError:
-                    self.sniffer.time_out()
+            self._said(self.client.take_early_data())
+            if self.client.has_ended:
+                self._end_client()
+            finding = await self._find()
         finally:
             self._end_limit()
-        check = None if self.sniffer.confirmed else self._check
-        return FirstBytes(finding, bytes(self.from_client), self.from_target, check)
+        sniffer = self.sniffer
+        return FirstBytes(
+            finding,
+            bytes(self.from_client),
+            self.from_target,
+            sniffer.confirmed,
+            partial(_check, sniffer),  # of all this, the relay keeps the sniffer alone
+            self.left,
+        )
 
-    def _check(self, data: bytes) -> bool | None:
-        self.sniffer.receive_server(data)
-        return self.sniffer.confirmed
+    async def _find(self) -> Finding:
+        while True:
+            while self._read_client() | self._read_target():
+                continue
+            if self.sniffer.finding is not None:
+                return self.sniffer.finding
+            self._begin_limit()
+            # The end of its input can be read for ever.
+            waiting_for = (self.target,) if self.client_ended else (self.client.channel, self.target)
+            try:
+                await self.fiber.readable_any(*waiting_for)
+            except _TimeUpError:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        if self._nobody_spoke and self.left is None:
+            raise Ended(Termination.IDLE)
+        self.sniffer.time_out()
+
+    @property
+    def _nobody_spoke(self) -> bool:
+        return not self.from_client and self.target_room == Sniffer.LIMIT
 
     def _said(self, data: bytes) -> None:
         self.from_client += data
         self.sniffer.receive_client(data)
+        if len(self.from_client) >= Sniffer.LIMIT:
+            self.sniffer.time_out()
+
+    def _end_client(self) -> None:
+        """The client says no more, and the relay will see that again; the server may say yet what it is."""
+        self.client_ended = True
+        self._leave(Termination.CLIENT_CLOSED)
+        self.sniffer.end_client()
+        self._begin_limit(SERVER_FIRST_S)
+
+    def _leave(self, who: Termination) -> None:
+        if self._nobody_spoke and self.left is None:
+            self.left = who
 
     def _read_client(self) -> bool:
         """Take what the client says; whether there was something."""
-        room = Sniffer.LIMIT - len(self.from_client)
-        if self.sniffer.finding is not None or room <= 0:
+        if self.sniffer.finding is not None or self.client_ended:
             return False
         try:
-            data = self.client.channel.sock.recv(room)
+            data = self.client.channel.sock.recv(Sniffer.LIMIT - len(self.from_client))
         except BlockingIOError:
             return False
         except OSError as exc:
             raise Ended(Termination.CLIENT_RESET) from exc
         if not data:
-            self.sniffer.time_out()  # it says no more; the relay will see its end again
+            self._end_client()
             return False
         self._said(data)
         return True
 
     def _read_target(self) -> bool:
         """Pass on what the target says; whether there was something."""
-        if self.sniffer.finding is not None or self.from_target:
+        if self.sniffer.finding is not None:
             return False
         try:
-            data = self.target.sock.recv(Sniffer.LIMIT)
+            data = self.target.sock.recv(self.target_room)
         except BlockingIOError:
             return False
         except OSError as exc:
             raise Ended(Termination.TARGET_RESET) from exc
         if not data:
+            self._leave(Termination.TARGET_CLOSED)
             self.sniffer.time_out()
             return False
+        self.left = None
         self.sniffer.receive_server(data)
         self._pass_on(data)
         self.target_room -= len(data)
-        if self.target_room <= 0:  # it will not stop, and nobody looks at more
+        if self.from_target or not self.target_room:  # nobody listens; or it will not stop, and nobody looks at more
             self.sniffer.time_out()
         self._begin_limit(SERVER_FIRST_S)
         return True
@@ -166,3 +203,8 @@ class _Looking:
 
     def _time_is_up(self) -> None:
         self.fiber.interrupt(_TimeUpError())
+
+
+def _check(sniffer: Sniffer, data: bytes) -> bool | None:
+    sniffer.receive_server(data)
+    return sniffer.confirmed

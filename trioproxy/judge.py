@@ -105,9 +105,12 @@ class Judge:
         raise Ended(Termination.REFUSED, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
 
     def datagram(
-        self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding | None = None
+        self, name: str | None, address: IPAddress, port: int, client_port: int, finding: Finding | None
     ) -> Verdict:
-        """The verdict for one destination of an association; a refusal as long as there are no rules in force."""
+        """The verdict for one destination of an association; a refusal as long as there are no rules in force.
+
+        Without a finding it may be a permit to look what it is.
+        """
         request = AccessRequest(
             self.identity, self.flow.client_address, client_port, RuleProtocol.UDP, name, address, port, finding
         )
@@ -124,31 +127,38 @@ class Judge:
         # `_judged_as`.
         return _ask(policy or self.policy(), attrs.evolve(permit.request, identity=self.identity))
 
-    def found(self, permit: Permit, finding: Finding) -> Permit:
+    def found(self, permit: Permit, finding: Finding, left: Termination | None) -> Permit:
         """The verdict for the same request, now that it is known what the flow is.
 
+        Args:
+            permit: to look.
+            finding: what was found.
+            left: how a flow ended in which nobody said anything; None: somebody spoke.
+
         Raises:
-            Ended: it is not permitted; the client has its success reply already.
+            Ended: it is not permitted, or no policy is in force. The client has its success reply already.
         """
         verdict = _ask(self.policy(), attrs.evolve(permit.request, identity=self.identity, finding=finding))
-        self.flow.verdict = verdict
         if isinstance(verdict, Permit):
+            self.flow.verdict = verdict
             return verdict
-        self.services.counters["refused_by_app"] += 1
+        if verdict.reason is Reason.APP:
+            if left is not None:
+                raise Ended(left)  # it was nothing, so it was nothing forbidden
+            self.services.counters["refused_by_app"] += 1
+        self.flow.verdict = verdict
         raise Ended(ended_by(verdict))
 
-    def permits_unknown(self, permit: Permit) -> bool:
-        """Whether the same request is permitted if nobody can tell what the flow is."""
-        request = attrs.evolve(permit.request, identity=self.identity, finding=Finding(App.UNKNOWN))
-        return isinstance(_ask(self.policy(), request), Permit)
+    def as_unknown(self, permit: Permit) -> Permit | None:
+        """The permit for the same request if nobody can tell what the flow is; None: there is none."""
+        policy = self.services.rulebook.policy
+        verdict = _unknown(policy, attrs.evolve(permit.request, identity=self.identity)) if policy else None
+        return verdict if isinstance(verdict, Permit) else None
 
     def running(self, permit: Permit, policy: Policy) -> Verdict:
         """As `again`, for what runs: rules that ask what it is come too late if nobody has looked."""
         verdict = self.again(permit, policy)
-        if isinstance(verdict, Permit) and verdict.sniff:
-            request = attrs.evolve(verdict.request, finding=Finding(App.UNKNOWN))
-            return _ask(policy, request)
-        return verdict
+        return _unknown(policy, verdict.request) if isinstance(verdict, Permit) and verdict.sniff else verdict
 
     def admit(self, flow: Flow, permit: Permit, *, new: bool = True) -> Allowance | None:
         """What the flow may have of rates and quotas.
@@ -247,6 +257,10 @@ class Judge:
 def _ask(policy: Policy, request: AccessRequest) -> Verdict:
     """The verdict of now; the clock is read only where rules have hours."""
     return policy.judge(request, datetime.now(UTC) if policy.wants_time(request.identity) else None)
+
+
+def _unknown(policy: Policy, request: AccessRequest) -> Verdict:
+    return _ask(policy, attrs.evolve(request, finding=Finding(App.UNKNOWN)))
 
 
 def _canonical(destination: Address) -> str | IPAddress:

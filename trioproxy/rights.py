@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from trioproxy.accounting import Flow, Termination, ended_by
 from trioproxy.allowances import Allowance
@@ -13,6 +14,8 @@ from trioproxy.relay import Association  # noqa: TC001 - documentation tools rea
 from trioproxy.services import Services
 
 __all__ = ["Rights", "SharedPlaces"]
+
+SOON_S: Final = 0.05  # when what has changed in the middle of a relay's turn is seen to
 
 
 class Rights:
@@ -68,6 +71,14 @@ class Rights:
         """From now on it runs by this one."""
         self.permits, self._relaying = (permit,), True
 
+    def change(self, permit: Permit) -> None:
+        """It turned out to be something else than was thought: from now on it runs by this one.
+
+        Its limits follow a moment later, as the relay that tells of it must not be changed while it does.
+        """
+        self.permits, self._judge.flow.verdict = (permit,), permit
+        self._services.engine.timers.begin(SOON_S, self, lambda: self._renew(self.permits[0]))
+
     def judge_again(self, policy: Policy) -> Iterable[None]:
         """Rules, limits, blocks or hours have changed: end what they forbid now.
 
@@ -101,6 +112,7 @@ class Rights:
 
     def leave(self) -> None:
         """The session is over."""
+        self._services.engine.timers.end(SOON_S, self)
         if self._grace_s is not None:
             self._services.engine.timers.end(self._grace_s, self)
 

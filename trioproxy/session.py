@@ -317,50 +317,55 @@ class Session:
 
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
+        relays, client = self._services.relays, self._client.channel
+        # No name for the settings: they hold first bytes, and this frame lives as long as the relay.
+        return await relays.relay(self._fiber, self.flow, client, target, await self._settings(target, permit))
+
+    async def _settings(self, target: Channel, permit: Permit) -> RelaySettings:
+        """What the relay is told, once it is known what the flow is where a rule asks for it."""
         limits, first = self._services.limits, None
-        if permit.sniff:
-            first = await self._look(target)
-            permit = self._judge.found(permit, first.finding)
         try:
+            if permit.sniff:
+                permit, first = await self._look(target, permit)
             self._rights.settle(permit)
         except Ended as ended:
             raise Ended(ended.termination) from ended  # the client has its success reply
         self._rights.begin_relay(permit)
         allowance = self._rights.allowance
-        return await self._services.relays.relay(
-            self._fiber,
-            self.flow,
-            self._client.channel,
-            target,
-            RelaySettings(
-                permit,
-                limits.idle_s,
-                limits.half_closed_s,
-                KeepAlive(limits.dead_after_s).apply,
-                early_data=first.from_client if first is not None else self._client.take_early_data(),
-                client_ended=self._client.has_ended,
-                early_answer=first.from_target if first is not None else b"",
-                check=self._answer_check(permit, first) if first is not None else None,
-                shape=allowance.shape() if allowance is not None else None,
-            ),
+        return RelaySettings(
+            permit,
+            limits.idle_s,
+            limits.half_closed_s,
+            KeepAlive(limits.dead_after_s).apply,
+            early_data=first.from_client if first is not None else self._client.take_early_data(),
+            client_ended=self._client.has_ended,
+            early_answer=first.from_target if first is not None else b"",
+            check=partial(self._check_answer, permit, first.check) if first is not None and not first.in_kind else None,
+            shape=allowance.shape() if allowance is not None else None,
         )
 
-    async def _look(self, target: Channel) -> FirstBytes:
+    async def _look(self, target: Channel, permit: Permit) -> tuple[Permit, FirstBytes]:
         services, limits = self._services, self._services.limits
         limits_s = (limits.idle_s, limits.handshake_s)
-        return await look(services.engine, self._fiber, self._client, target, self.flow, limits_s)
+        first = await look(services.engine, self._fiber, self._client, target, self.flow, limits_s)
+        permit = self._judge.found(permit, first.finding, first.left)
+        if first.in_kind is False:  # the target spoke first, and wrongly
+            unknown = self._judge.as_unknown(permit)
+            if unknown is None:
+                raise Ended(Termination.WRONG_ANSWER)
+            permit, first = unknown, attrs.evolve(first, in_kind=True)
+        self._rights.admit(permit, new=False)
+        return permit, first
 
-    def _answer_check(self, permit: Permit, first: FirstBytes) -> Callable[[bytes], bool | None] | None:
-        """What looks at the target's answer; one that is not in kind passes where anything may."""
-        check = first.check
-        if check is None:
-            return None
-
-        def answered(data: bytes) -> bool | None:
-            in_kind = check(data)
-            return self._judge.permits_unknown(permit) if in_kind is False else in_kind
-
-        return answered
+    def _check_answer(self, permit: Permit, check: Callable[[bytes], bool | None], data: bytes) -> bool | None:
+        """Whether the target's answer may pass; one that is not in kind may where anything may."""
+        in_kind = check(data)
+        if in_kind is not False:
+            return in_kind
+        unknown = self._judge.as_unknown(permit)
+        if unknown is not None:
+            self._rights.change(unknown)
+        return unknown is not None
 
     # ---- BIND
 

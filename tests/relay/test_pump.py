@@ -83,6 +83,7 @@ async def joined(
     early_answer: bytes = b"",
     check: Callable[[bytes], bool | None] | None = None,
     shape: Shape | None = None,
+    sent_before: bytes = b"",
 ) -> AsyncIterator[Joined]:
     """Relay between two connections until the block ends, and close as a session does."""
     engine, relays = make(kind, pipes_max)
@@ -98,6 +99,9 @@ async def joined(
         nursery.start_soon(relays.run)
         channels = [engine.open(near), engine.open(far)]
         fiber = engine.fiber()
+        if sent_before:
+            await client.send(sent_before)
+            await trio.testing.wait_all_tasks_blocked()  # its edge is told before the relay begins
 
         async def relay() -> Termination:
             return await relays.relay(

@@ -224,6 +224,43 @@ async def test_no_answer_at_all_is_no_lie(kind: RelayKind) -> None:
 
 
 @both
+async def test_a_check_that_takes_its_time(kind: RelayKind) -> None:
+    """It says yes to a piece that comes with more than the buffer holds: nothing is lost, and the rest is not late."""
+    async with joined(kind, check=Checked(verdict=True), buffers=1_000_000) as relay:
+        await relay.target.send(b"1234567")
+        await trio.testing.wait_all_tasks_blocked()
+        answer = bytes(range(256)) * 1_000
+        await relay.target.send(answer)
+        assert await relay.client.receive(7 + len(answer)) == b"1234567" + answer
+
+
+@both
+async def test_a_check_behind_a_narrow_gate(kind: RelayKind) -> None:
+    """More waits in the kernel when it says yes, as only so much might be read: no edge will tell of that."""
+    async with joined(kind, check=Checked(verdict=True), shape=shape(bucket(burst=2_000), bucket())) as relay:
+        await relay.target.send(b"z" * 20_000)
+        assert await relay.client.receive(20_000) == b"z" * 20_000
+
+
+@both
+async def test_what_was_read_before_is_not_checked_again(kind: RelayKind) -> None:
+    """It was looked at when it was read, whether or not it has to wait for a gate."""
+    for gates in (None, shape(bucket(burst=2_000), bucket())):
+        check = Checked(verdict=True)
+        async with joined(kind, early_answer=b"x" * 5_000, check=check, shape=gates) as relay:
+            await relay.target.send(b"12345678")
+            assert await relay.client.receive(5_008) == b"x" * 5_000 + b"12345678"
+        assert check.seen == b"12345678"
+
+
+@both
+async def test_more_waits_behind_what_was_read_before(kind: RelayKind) -> None:
+    """The client went on sending before the relay began: nobody will tell of that again."""
+    async with joined(kind, early_data=b"first ", shape=shape(bucket(), bucket()), sent_before=b"second") as relay:
+        assert await relay.target.receive(12) == b"first second"
+
+
+@both
 async def test_what_was_read_before_goes_first(kind: RelayKind) -> None:
     """The beginning of an answer that somebody has read already."""
     async with joined(kind, early_answer=b"220 ready\r\n") as relay:

@@ -118,7 +118,7 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
         async def resolve(name: str) -> tuple[IPAddress, ...]:
             raise OSError(name)
 
-        def verdict(name: str | None, address: IPAddress, port: int, client_port: int, _: Finding) -> Verdict:
+        def verdict(name: str | None, address: IPAddress, port: int, client_port: int, _: Finding | None) -> Verdict:
             return running.verdict(name, address, port, client_port)
 
         association = Association(

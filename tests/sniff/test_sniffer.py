@@ -154,6 +154,32 @@ def test_nothing_is_left_behind(name: str) -> None:
         gc.enable()
 
 
+@pytest.mark.parametrize(
+    ("client", "server", "app"),
+    [
+        (b"", b"220 mail.example.org ESMTP\r\n", App.SMTP),
+        (b"QUIT\r\n", b"* OK ready\r\n", App.UNKNOWN),
+        (b"QUIT\r\n", b"+OK ready\r\n", App.POP3),
+        (b"QUI", b"+OK ready\r\n", App.UNKNOWN),
+        (client_hello()[:-1], b"", App.UNKNOWN),
+        (client_hello(), b"", App.TLS),
+    ],
+)
+@pytest.mark.parametrize("server_first", [False, True])
+def test_a_client_that_ends(client: bytes, server: bytes, app: App, server_first: bool) -> None:
+    """What it has begun to say stays unfinished; what it has said, or nothing, waits for the server's greeting."""
+    sniffer = Sniffer()
+    sniffer.receive_client(client)
+    if server_first:
+        sniffer.receive_server(server)
+    sniffer.end_client()
+    sniffer.receive_server(server)
+    assert sniffer.finding is not None
+    assert sniffer.finding.app is app
+    sniffer.end_client()
+    assert sniffer.finding.app is app
+
+
 def test_nothing_is_no_octet() -> None:
     """The end of a stream is not the sniffer's business."""
     sniffer = sniffed(b"", b"")

@@ -222,6 +222,7 @@ class Pump:
         self._relays[flow] = relay
         try:
             relay.begin(settings)
+            del settings  # its first bytes have gone, and this frame lives as long as the relay
             return await relay.until_over()
         finally:
             del self._relays[flow]

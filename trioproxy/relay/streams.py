@@ -109,7 +109,7 @@ class _Direction:
 
     async def receive_checked(self) -> bytes | bytearray | None:
         """The next chunk once the check has said yes; None: it said no."""
-        if self.check is None:
+        if self.check is None or self.early:  # that was looked at when it was read
             return await self.receive()
         kept = b""
         while chunk := await self.receive():

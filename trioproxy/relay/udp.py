@@ -66,7 +66,7 @@ class _Destination:
         key: the header of what the client sends to it.
         answer_header: the header of what it answers.
         rules: by which state of the rules it was judged.
-        finding: what the first datagram was.
+        finding: what the first datagram was; None: no rule has asked for it.
         shape: what its datagrams have to pass; None: nothing.
     """
 
@@ -77,7 +77,7 @@ class _Destination:
     answer_header: bytes
     flow: Flow
     rules: int
-    finding: Finding
+    finding: Finding | None
     shape: DatagramShape | None
     sent_s: float = 0.0
 
@@ -96,7 +96,8 @@ class Association:
         client_host: the client's address as the kernel writes it.
         client_port: the port it said it will send from, or 0.
         settings: see there.
-        judge: name or None, address, port, client port, what the first datagram was -> verdict.
+        judge: name or None, address, port, client port, what the first datagram was -> verdict. Without the last it
+            may permit no more than to look.
         admit: a flow, its permit, whether its target is new -> what its datagrams have to pass, or why it may not be.
         resolve: canonical name -> addresses; raises one of `resolve_errors`.
         resolve_errors: what `resolve` raises.
@@ -115,7 +116,7 @@ class Association:
         client_host: str,
         client_port: int,
         settings: AssociationSettings,
-        judge: Callable[[str | None, IPAddress, int, int, Finding], Verdict],
+        judge: Callable[[str | None, IPAddress, int, int, Finding | None], Verdict],
         admit: Callable[[Flow, Permit, bool], DatagramShape | Termination | None],
         resolve: Callable[[str], Awaitable[tuple[IPAddress, ...]]],
         resolve_errors: tuple[type[Exception], ...],
@@ -341,9 +342,11 @@ class Association:
         if not self._new.take(self._now_s):  # scanning for peers is slowed down, talking to many is not
             self._drop_all("destinations_limit", waiting)
             return
-        finding = Finding(datagram_app(waiting[0]))
         for address in addresses:
-            verdict = self._judge(name, address, asked.port, self._client[1], finding)
+            verdict = self._judge(name, address, asked.port, self._client[1], None)
+            if isinstance(verdict, Permit) and verdict.sniff:
+                finding = Finding(datagram_app(waiting[0]))
+                verdict = self._judge(name, address, asked.port, self._client[1], finding)
             sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
             if isinstance(verdict, Permit) and sockaddr is not None:
                 destination = self._remember(asked, name, address, sockaddr, verdict)
@@ -360,8 +363,11 @@ class Association:
             return True
         destination.rules = self._rules
         self._budget -= NEW_COST
-        port = destination.sockaddr[1]
-        verdict = self._judge(destination.name, destination.address, port, self._client[1], destination.finding)
+        name, address, port = destination.name, destination.address, destination.sockaddr[1]
+        verdict = self._judge(name, address, port, self._client[1], destination.finding)
+        if isinstance(verdict, Permit) and verdict.sniff:  # too late to look
+            destination.finding = Finding(App.UNKNOWN)
+            verdict = self._judge(name, address, port, self._client[1], destination.finding)
         if isinstance(verdict, Permit):
             destination.flow.verdict = verdict
             shape = self._admit(destination.flow, verdict, False)
@@ -389,7 +395,7 @@ class Association:
             self._forget(next(iter(self._destinations.values())), Termination.FORGOTTEN)
         flow.ask(Command.UDP_ASSOCIATE, asked.host, asked.port)
         key, answer_header = encode_header(asked), encode_header(Address(address, asked.port))
-        finding = permit.request.finding or Finding(App.UNKNOWN)
+        finding = permit.request.finding
         destination = _Destination(key, name, address, sockaddr, answer_header, flow, self._rules, finding, shape)
         self._destinations[key] = destination
         return destination

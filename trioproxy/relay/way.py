@@ -260,9 +260,11 @@ class Way:
     def _receive(self) -> tuple[int, int]:
         """As `recv_into`, through the gate and past the check: how much was asked for, and how much has come."""
         while True:
-            size = self._grant(_BUFFER_BYTES)
+            size = self._grant(_BUFFER_BYTES - len(self._kept))
+            if self._early:
+                return self._receive_early(size)
             try:
-                count = self._take_early(size) if self._early else self._source.recv_into(_buffer, size)
+                count = self._source.recv_into(_buffer, size)
             except OSError:
                 self._give_back(size)
                 raise
@@ -275,15 +277,18 @@ class Way:
                 self.look_at(None)
                 kept, self._kept = self._kept, b""
                 _view[: len(kept)] = kept
-                return _BUFFER_BYTES if count == size else len(kept) + 1, len(kept)
+                return len(kept) + (count < size), len(kept)
             if verdict is not None:
                 self._relay.finish(Termination.WRONG_ANSWER)
                 raise BlockingIOError
 
-    def _take_early(self, size: int) -> int:
+    def _receive_early(self, size: int) -> tuple[int, int]:
+        """Take what was read, and looked at, before the relay began; the source itself may have more at once."""
         data, self._early = self._early[:size], self._early[size:]
-        _view[: len(data)] = data
-        return len(data)
+        count = len(data)
+        self._give_back(size - count)
+        _view[:count] = data
+        return count, count
 
     def _give_back(self, unused: int) -> None:
         if self._gate is not None and unused:

@@ -84,6 +84,12 @@ class Sniffer:
                 self._greeting = Greeting()
             self._decide()
 
+    def end_client(self) -> None:
+        """The client will say no more: what it has begun stays unfinished; if it said nothing, the greeting decides."""
+        if self.finding is None and self._said is None:
+            self._said = _ANY if self._reader is None else _UNKNOWN
+            self._decide()
+
     def time_out(self) -> None:
         """Find something now: nobody has said more for so long that the flow cannot wait any longer."""
         if self.finding is None:
