@@ -1,7 +1,7 @@
 """Processes that take another time for now: hours, days and months come round when a test wants them.
 
-Debian's faketime stands between the process and the clock on the wall. Seconds pass as ever, and durations are measured as
-ever.
+Debian's faketime stands between the process and the clock on the wall. Seconds pass as ever, and what measures
+durations notices nothing.
 """
 
 from pathlib import Path
