@@ -92,7 +92,7 @@ def test_a_calling_program_on_one_workstation(proxy: Proxy, tmp_path: Path) -> N
 
 
 def test_tls_only(proxy: Proxy, tmp_path: Path) -> None:
-    """HTTPS passes, HTTP and BitTorrent on the same ports are reset; a group with a rule of its own before is exempt."""
+    """HTTPS passes, HTTP and BitTorrent on the same ports are reset; a group with a rule of its own is exempt."""
     authority = Authority(tmp_path)
     with (
         proxy,
