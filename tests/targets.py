@@ -29,6 +29,7 @@ class Origin:
         """Listen until the block ends."""
         sock = trio.socket.socket(family_of(host), socket.SOCK_STREAM)
         origin = None
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port may have been somebody's a moment ago
         try:
             await sock.bind((host, port))
             sock.listen(128)

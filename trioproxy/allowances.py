@@ -140,8 +140,11 @@ class Allowance:
         for account in self.accounts:
             account.flows += flows
 
-    def is_stale(self, now: datetime) -> bool:
+    def is_stale(self) -> bool:
         """Whether a quota was used up meanwhile, or its next period has begun."""
+        if not self.accounts:
+            return False
+        now = self._owner.now()
         return any(
             (not account.quota.left(now)) is not spent
             for account, spent in zip(self.accounts, self._spent, strict=True)
@@ -174,7 +177,7 @@ class Allowances:
         self._limits = limits
         self._zone_of = zone_of
         self._usage = usage
-        self._now = now
+        self.now = now
         self._clock = clock
         self._shares: dict[_Key, _Share] = {}
         self._accounts: dict[_Key, _Account] = {}
@@ -207,7 +210,7 @@ class Allowances:
 
     def quotas(self, identity: Identity, source: str, terms: Iterable[Term]) -> list[QuotaState]:
         """How the quotas stand that count for a flow; see `of`."""
-        now = self._now()
+        now = self.now()
         states = []
         for account in self._collect(identity, source, terms)[1]:
             _, _, scope, rule = account.key
@@ -280,7 +283,7 @@ class Allowances:
         """
         if accounts and self._stored is None:
             raise OverQuotaError("what was used of the quotas could not be read")
-        now = self._now()
+        now = self.now()
         return tuple(not account.quota.left(now) for account in accounts)
 
     def _over_quota_share(self, account: _Account) -> _Share:
@@ -296,7 +299,7 @@ class Allowances:
 
     def charge(self, accounts: Iterable[_Account], count: int) -> None:
         """So many bytes have flowed."""
-        now = self._now()
+        now = self.now()
         for account in accounts:
             account.quota.charge(count, now)
             self._charged[account] = None
@@ -311,6 +314,12 @@ class Allowances:
         for account in self._accounts.values():
             _restore(account, stored.pop(account.key, {}))
         self._stored = stored
+
+    @property
+    def over_quota(self) -> int:
+        """How many quotas that flows count for are used up now."""
+        now = self.now()
+        return sum(1 for account in self._accounts.values() if account.flows and not account.quota.left(now))
 
     @property
     def is_restored(self) -> bool:
@@ -328,7 +337,7 @@ class Allowances:
 
     def tidy(self) -> None:
         """Forget what nobody has part in, where a new one would be no different: what is full again, or unused."""
-        now_s, now = self._clock(), self._now()
+        now_s, now = self._clock(), self.now()
         for key in [key for key, share in self._shares.items() if not share.flows and share.is_full(now_s)]:
             del self._shares[key]
         idle = [account for account in self._accounts.values() if not account.flows and account not in self._charged]

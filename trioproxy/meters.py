@@ -86,14 +86,13 @@ class Meters:
 
     async def _read(self, elapsed_s: float) -> list[Metered]:
         """Read all; those whose quotas stand otherwise than when they began."""
-        now = datetime.now(UTC)
         stale = []
         for count, session in enumerate(list(self._sessions()), start=1):
             is_stale = False
             for flow in session.flows():
                 self._relays.read_meter(flow)
                 flow.read_meter(elapsed_s)
-                is_stale |= flow.allowance is not None and flow.allowance.is_stale(now)
+                is_stale |= flow.allowance is not None and flow.allowance.is_stale()
             if is_stale:
                 stale.append(session)
             if count % READ_AT_ONCE == 0:

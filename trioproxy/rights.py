@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from trioproxy.accounting import Flow, Termination, ended_by
@@ -64,7 +63,7 @@ class Rights:
         """
         admitted, book = self._admitted or (None, None)
         unchanged = admitted is permit and book is self._services.rulebook.limits
-        if not unchanged or (self.allowance is not None and self.allowance.is_stale(datetime.now(UTC))):
+        if not unchanged or (self.allowance is not None and self.allowance.is_stale()):
             self.admit(permit, new=False)
 
     def begin_relay(self, permit: Permit) -> None:

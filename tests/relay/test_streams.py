@@ -42,7 +42,7 @@ class Relay:
             self.target_side,
             RelaySettings(PERMIT, idle_s, idle_s / 2, lambda _: None, early_data=early_data, client_ended=client_ended),
             resets=ResetWatch(),
-            gates=RelayGates(Shaper(), None),
+            gates=RelayGates(Shaper(1), None),
         )
 
 

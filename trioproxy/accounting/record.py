@@ -75,7 +75,7 @@ class Charged(Protocol):
         """So many more."""
         ...
 
-    def is_stale(self, now: datetime) -> bool:
+    def is_stale(self) -> bool:
         """Whether a quota was used up meanwhile, or its next period has begun."""
         ...
 

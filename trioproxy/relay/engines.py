@@ -19,6 +19,10 @@ __all__ = ["Relays", "StreamRelays", "make_engine"]
 PIPES_MAX = 256  # each holds up to 1 MiB for a slow reader, and takes two descriptors
 
 
+# To use a turn a task wakes up, sends the rest of its chunk, reads the next one, sends as much of that as it may, and
+# asks for more: each a checkpoint, and some to spare.
+PATIENCE = 8
+
 HAS_EPOLL = hasattr(select, "epoll")
 
 
@@ -55,7 +59,7 @@ class StreamRelays:
 
     def __init__(self) -> None:
         self._resets = ResetWatch()
-        self.shaper = Shaper()
+        self.shaper = Shaper(PATIENCE)
         self._gates: dict[Flow, RelayGates] = {}
 
     async def relay(

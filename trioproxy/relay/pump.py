@@ -24,6 +24,7 @@ from trioproxy.relay.way import Way
 __all__ = ["Pump", "PumpedRelay"]
 
 _SWEEP_S: Final = 1.0  # how often relays are looked through for those that are idle; exact to that
+_PATIENCE: Final = 2  # a way has used its turn at once, or at the next round of the engine
 _SWEPT_AT_ONCE: Final = 2_000  # before others get their turn: 0.5 ms
 
 
@@ -196,7 +197,7 @@ class Pump:
         self.engine = engine
         self.messages = 0
         self.pipes = PipePool(pipes_max, descriptors_max)
-        self.shaper = Shaper()
+        self.shaper = Shaper(_PATIENCE)
         self._relays: dict[Flow, PumpedRelay] = {}
         self._sweep_s = _SWEEP_S
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Final
 
 import trio
@@ -17,16 +18,25 @@ TICK_S: Final = (
 
 
 class Shaper:
-    """Calls the owners of gates when their turn has come. Sleeps while nobody waits."""
+    """Calls the owners of gates when their turn has come. Sleeps while nobody waits.
 
-    def __init__(self) -> None:
-        self._buckets: dict[Bucket, None] = {}  # those at which somebody waits
+    Args:
+        patience: so many checkpoints after the call an owner has used its turn; what is left of it is lost.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._due: list[tuple[float, int, Bucket]] = []  # a heap: when somebody at this bucket may go on
+        self._known: set[Bucket] = set()  # those in it
+        self._number = 0  # tells entries of the same moment apart
         self._wanted = trio.Event()
 
     def wait(self, gate: Gate, go_on: Callable[[], None]) -> None:
         """This gate was refused; `go_on` is called when it should ask again."""
         gate.owner = go_on
-        self._buckets.update(dict.fromkeys(gate.waits_at))
+        for bucket in gate.waits_at:
+            if bucket not in self._known:
+                self._ask_later(bucket)
         self._wanted.set()
 
     async def run(self) -> None:
@@ -34,20 +44,42 @@ class Shaper:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            while self._buckets:
+            while self._due:
                 await trio.sleep(TICK_S)
-                for bucket in list(self._buckets):
-                    await self._serve(bucket)
+                await self._serve(self._due_now())
 
-    async def _serve(self, bucket: Bucket) -> None:
-        while gates := bucket.ready(time.monotonic()):
+    def _ask_later(self, bucket: Bucket) -> None:
+        due_s = bucket.next_s(time.monotonic())
+        if due_s is None:
+            self._known.discard(bucket)
+            return
+        self._known.add(bucket)
+        self._number += 1
+        heappush(self._due, (due_s, self._number, bucket))
+
+    def _due_now(self) -> list[Bucket]:
+        now_s, due = time.monotonic(), []
+        while self._due and self._due[0][0] <= now_s:
+            due.append(heappop(self._due)[2])
+        return due
+
+    async def _serve(self, due: list[Bucket]) -> None:
+        """Let all go on whose turn it is, at each bucket until nobody is left."""
+        served = due
+        while served:
+            now_s, gates, asked = time.monotonic(), [], served
+            served = []
+            for bucket in asked:
+                if ready := bucket.ready(now_s):
+                    served.append(bucket)
+                    gates += ready
             for gate in gates:
                 if callable(gate.owner):
                     gate.owner()
-            for _ in range(2):  # who waits in a task has asked by then; a turn that is not taken is lost
+            for _ in range(self._patience if gates else 0):
                 await trio.lowlevel.checkpoint()
-        if bucket.next_s(time.monotonic()) is None:
-            self._buckets.pop(bucket, None)
+        for bucket in due:
+            self._ask_later(bucket)
 
 
 class RelayGates:

@@ -135,15 +135,16 @@ class Way:
     def _on_events(self, events: int) -> None:
         if events & _IN_OR_END and not self.ended:
             self.readable = True
-            if not (self.held or self.bulk or self.queued):
+            waits = self._waits
+            if not (self.held or self.bulk or self.queued or waits):
                 self._copy()  # a message that fits: nearly all of them are done with this
                 if self.readable:
                     self.turn()
-            elif events & _ERROR and self.held and self._source_failed():
+            elif events & _ERROR and (self.held or waits) and self._source_failed():
                 # Nobody reads it, so nobody would learn of its end; and what is held will never be complete.
                 self._relay.finish(self.source_reset)
                 return
-            elif not self.queued:
+            elif not (self.queued or waits):
                 self.turn()
         elif events & _ERROR and self.ended and self._source_failed():
             self._relay.finish(self.source_reset)
