@@ -4,10 +4,13 @@ import threading
 from ipaddress import ip_address
 from pathlib import Path
 
+import trio
+
 from tests.associations import associated, dropped
+from tests.changes import relayed
 from tests.harness import config_for_tests, running_server, settle
 from tests.socks_client import UDP_ASSOCIATE, logged_in
-from tests.targets import looking_up
+from tests.targets import Origin, looking_up
 from tests.wires import UdpSocket
 from trioproxy.config import Config, PolicySettings
 from trioproxy.policy import IPAddress
@@ -26,6 +29,25 @@ async def test_each_destination_is_judged(tmp_path: Path) -> None:
             assert (await three.receive())[0] == b"data"
             assert two.nothing_waits()
             assert dropped(running, "denied") == 1
+
+
+async def test_streams_share_a_rate_with_datagrams(tmp_path: Path) -> None:
+    """One clock for both: after more datagrams than the rate has room for, a stream goes on as if nothing were."""
+    rules = {"user:alice": ["any:*(*)->*(*) rate=800kbit"]}
+    async with (
+        running_server(tmp_path, rules=rules) as running,
+        UdpSocket.open() as target,
+        Origin.open() as origin,
+        associated(running.address) as client,
+        logged_in(running.address) as stream,
+    ):
+        peer = await relayed(stream, origin)
+        while not dropped(running, "rate_limit"):
+            await client.send(target.host, target.port, bytes(1_000))
+            await trio.lowlevel.checkpoint()
+        await stream.send(b"still here")
+        with trio.fail_after(10):
+            assert await peer.receive(10) == b"still here"
 
 
 async def test_the_floor_holds_for_datagrams(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -11,12 +10,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.pages import Example, examples, page
 from tests.store.usage_samples import flow
 from trioproxy.cli.app import run
 from trioproxy.store import Store, UsageStore, usage_path
 
-ROOT: Final = Path(__file__).parent.parent
-PAGE: Final = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8")
+PAGE: Final = page("usage.md")
 ZONE: Final = ZoneInfo("Europe/Vienna")
 BEGIN: Final = datetime(2026, 11, 2, 9, tzinfo=ZONE)
 
@@ -29,14 +28,6 @@ HABITS: Final = (
     ("carol", ("staff", "students", "system-proxy"), "git.example.com:22", "ssh", 22_000_000, 47_000_000),
     ("", (), "time.example.org:123", "", 960, 960),
 )
-
-
-def examples() -> Iterator[tuple[str, list[str]]]:
-    """Each command of the page, with the lines below it."""
-    for block in re.findall(r"^```console\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
-        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            line, *shown = command.replace("\\\n", " ").splitlines()
-            yield line, shown
 
 
 def seed(data_dir: Path) -> None:
@@ -69,17 +60,17 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("command", "shown"), list(examples()), ids=[command for command, _ in examples()])
+@pytest.mark.parametrize("example", list(examples(PAGE)), ids=lambda example: str(example.typed))
 def test_each_command_shows_what_the_page_says(
-    installation: Path, capsys: pytest.CaptureFixture[str], command: str, shown: list[str]
+    installation: Path, capsys: pytest.CaptureFixture[str], example: Example
 ) -> None:
     """Copied and typed, with the same flows, it shows the same."""
-    if "--plot" in command:
+    if "--plot" in example.typed:
         pytest.importorskip("matplotlib")
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(example.typed)
     assert program == "trioproxy"
     assert run(arguments) == 0
-    assert capsys.readouterr().out.splitlines() == shown
+    assert capsys.readouterr().out.splitlines() == example.answer
 
 
 def test_the_json_of_the_page(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:

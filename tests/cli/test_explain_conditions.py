@@ -254,3 +254,17 @@ def test_says_what_is_left_of_quotas(cli: Command, data_dir: Path) -> None:
         ("5GB/month", 3 * 10**9),
         ("1MB/day", 0),
     ]
+
+
+def test_says_that_a_quota_refuses_what_the_rules_allow(cli: Command, data_dir: Path) -> None:
+    """The last line is the answer, and so is `allowed`: until the next day nothing is opened."""
+    cli("user", "add", "alice", "--generate")
+    cli("rule", "add", "user:alice", "tcp:*(*)->*(*) quota=1MB/day")
+    begins_at, _ = period_of(Period.DAY, datetime.now(UTC), system_zone())
+    key = QuotaKey("main", "alice", "user:alice", "tcp:*(*)->*(*) quota=1MB/day", begins_at)
+    with UsageStore.open(usage_path(data_dir / "trioproxy.db"), create=True) as store:
+        store.add_quota_deltas([(key, 10**6)])
+    question = ("rule", "explain", "--user", "alice", "--source", "10.1.2.3", "tcp", "192.0.2.1:443")
+    assert cli(*question).lines[-1] == ("REFUSED: a quota is used up; apart from that: ALLOWED by rule 1 of user:alice")
+    answer = json.loads(cli(*question, "--json").out)
+    assert (answer["allowed"], answer["addresses"][0]["allowed"]) == (False, True)

@@ -2,23 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ROOT, Command
+from tests.cli.conftest import Command
+from tests.pages import examples, page
 
 MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d \w+"
-
-
-def examples(page: str) -> Iterator[tuple[str, list[str]]]:
-    """Each command typed on a page, and the lines that it answers there."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    for block in re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        for typed in block.split("$ trioproxy ")[1:]:
-            command, *answer = typed.splitlines()
-            yield command, answer
 
 
 def without_moments(line: str) -> str:
@@ -26,19 +17,21 @@ def without_moments(line: str) -> str:
     return re.sub(MOMENT, "MOMENT", line)
 
 
-@pytest.mark.parametrize("page", ["incidents.md", "limits.md"])
-def test_a_page_says_what_happens(cli: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch, page: str) -> None:
+@pytest.mark.parametrize("name", ["incidents.md", "limits.md"])
+def test_a_page_says_what_happens(cli: Command, data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Each example can be typed as it stands, one after the other, by an administrator called carol."""
     monkeypatch.setenv("SUDO_USER", "carol")
     monkeypatch.setenv("TZ", "UTC")
-    for name, more in (("alice", []), ("bob", ["--group", "students"])):
-        cli("user", "add", name, "--generate", *more)
+    for user, more in (("alice", []), ("bob", ["--group", "students"])):
+        cli("user", "add", user, "--generate", *more)
     cli("rule", "add", "user:alice", "tcp:*(*)->*(*)")
     ran = 0
-    for command, answer in examples(page):
-        result = cli(*shlex.split(command))
-        said = [*result.lines, *result.err.splitlines()]
-        assert [without_moments(line) for line in said] == [without_moments(line) for line in answer], command
-        assert result.code == (1 if answer[0].startswith("trioproxy: ") else 0)
+    for example in examples(page(name)):
+        program, *arguments = shlex.split(example.typed)
+        assert program == "trioproxy"
+        result = cli(*arguments)
+        said, shown = [*result.lines, *result.err.splitlines()], example.answer
+        assert [without_moments(line) for line in said] == [without_moments(line) for line in shown], example.typed
+        assert result.code == (1 if shown[0].startswith("trioproxy: ") else 0)
         ran += 1
     assert ran > 5

@@ -228,8 +228,7 @@ def dns_origin(host: str) -> Iterator[tuple[str, int]]:
 
     def serve(client: socket.socket) -> None:
         while length := client.recv(2, socket.MSG_WAITALL):
-            (size,) = struct.unpack("!H", length)
-            answer = _dns_answer(client.recv(size, socket.MSG_WAITALL))
+            answer = _dns_answer(client.recv(int.from_bytes(length), socket.MSG_WAITALL))
             client.sendall(struct.pack("!H", len(answer)) + answer)
 
     with tcp_origin(host, serve) as (_, port), _udp_origin(host, _dns_answer, port):

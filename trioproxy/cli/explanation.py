@@ -188,6 +188,10 @@ class Case:
             return []
         return self.allowances.quotas(self.identity, source_key(self.client), verdict.terms)
 
+    def is_over_quota(self, explanation: Explanation) -> bool:
+        """Whether it is refused because a quota is used up, although the rules allow it."""
+        return any(not state.left and state.over_quota_rate is None for state in self.quotas(explanation))
+
     def block(self, explanation: Explanation) -> Block | None:
         """The block that decided."""
         return self.layers.policy.blocks.deciding(explanation.verdict.request)
@@ -195,7 +199,10 @@ class Case:
     def as_json(self) -> dict[str, object]:
         """The whole explanation for programs."""
         explanations = self.explanations()
-        permitted = any(isinstance(explanation.verdict, Permit) for explanation in explanations)
+        permitted = any(
+            isinstance(explanation.verdict, Permit) and not self.is_over_quota(explanation)
+            for explanation in explanations
+        )
         return {
             "tenant": self.identity.tenant,
             "user": self.identity.user,

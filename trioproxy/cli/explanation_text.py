@@ -100,7 +100,9 @@ def _verdict(case: Case, explanations: list[Explanation]) -> Iterator[tuple[str,
     if case.refused:
         yield "DENIED: the login is refused", False
     permitted = [item for item in explanations if isinstance(item.verdict, Permit)]
-    if permitted:
+    if permitted and all(map(case.is_over_quota, permitted)):
+        yield f"REFUSED: a quota is used up; apart from that: {_permission(case, permitted)}", False
+    elif permitted:
         yield f"{'apart from that: ' if case.refused else ''}{_permission(case, permitted)}", True
         if len(permitted) < len(explanations):
             addresses = ", ".join(str(item.verdict.request.address) for item in permitted)
