@@ -204,4 +204,6 @@ def _host(text: str) -> Host:
     labels = name.split(".")
     if len(name) > 253 or not all(re.fullmatch("[a-z0-9_-]{1,63}", label) for label in labels):
         raise ValueError(text)
+    if name in ("internet", "private") and not below:
+        raise ValueError(text)
     return Domain(name, below)

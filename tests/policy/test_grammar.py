@@ -369,3 +369,12 @@ def test_p2_any_text_is_a_rule_or_a_syntax_error_inside_it(text: str) -> None:
         column = exc.column
     assert 1 <= column <= len(text) + 1
     assert rule is None or rule == parse_rule(str(rule))
+
+
+@pytest.mark.parametrize("host", ["internet.", "private.", "Internet."])
+def test_a_host_named_like_a_word_is_refused(host: str) -> None:
+    """Printed it would be read as the word: a rule about one host would become one about the whole internet."""
+    with pytest.raises(RuleSyntaxError, match="is a word of its own here") as caught:
+        parse_rule(f"tcp:*(*)->{host}(443)")
+    assert caught.value.column == 11
+    assert parse_rule(f"tcp:*(*)->*.{host}(443)").destination == Domain(host[:-1].lower(), below=True)

@@ -32,7 +32,7 @@ _TURN_S: Final = 0.025
 # Below 4 KiB the system calls of a turn cost more than its bytes; above 64 KiB larger turns gain nothing.
 _TURN_LEAST: Final = 4_096
 _TURN_MOST: Final = 65_536
-_EVERYBODY_S: Final = 0.25  # between these two: as much as lets everybody have a turn in this time
+_EVERYBODY_S: Final = 0.5  # between these two: as much as lets everybody have a turn in this time
 
 _SLICES: Final = (
     16  # without a queue no flow takes more of the burst at once, so that flows that begin together share it
@@ -147,6 +147,7 @@ class Bucket:
             if seat in queue:
                 del queue[seat]
                 self._streams -= seat.gate is not None
+                self._enough = 0.0  # what it lacked the next one may not
 
     def expect_datagrams(self, gates: int) -> None:
         """So many more (or fewer) flows of datagrams pass here. For gates."""
@@ -212,11 +213,13 @@ class Bucket:
                     left += self._guests
                     self._guests = 0.0
                 if missing > 0:  # nobody overtakes, so that the tokens for this one can gather
-                    self._enough = min(self.tokens + missing, self.burst)
+                    # Of the tokens of now others may have a turn, which they take in a moment.
+                    self._enough = min(share - seat.reserved + self._reserved + self._guests, self.burst)
                     return served
                 del queue[seat]
                 left -= share - seat.reserved
                 self._give_turn(seat, share, served)
+        self._enough = self.least  # for who comes next
         return served
 
     def _give_turn(self, seat: "_Seat", turn: int, served: list["Gate"]) -> None:

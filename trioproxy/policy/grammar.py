@@ -149,6 +149,8 @@ class _Reader:
             host = canonical_host((text[2:] if below else text).encode())
         except CanonicalError as exc:
             raise self._error(f"a host: {exc}", place) from exc
+        if host in _AREAS and not below:  # `internet.`, which would be read as another one when it is printed
+            raise self._error(f"a host: {host} is a word of its own here, and no name", place)
         if isinstance(host, str):
             return Domain(host, below)
         if below:

@@ -37,7 +37,7 @@ class Shaper:
         for bucket in gate.waits_at:
             if bucket not in self._known:
                 self._ask_later(bucket)
-        self._wanted.set()
+                self._wanted.set()
 
     async def run(self) -> None:
         """Call, for ever."""
@@ -70,7 +70,8 @@ class Shaper:
             now_s, gates, asked = time.monotonic(), [], served
             served = []
             for bucket in asked:
-                if ready := bucket.ready(now_s):
+                next_s = bucket.next_s(now_s)  # which costs less than to ask in vain
+                if (next_s is None or next_s <= now_s) and (ready := bucket.ready(now_s)):
                     served.append(bucket)
                     gates += ready
             for gate in gates:

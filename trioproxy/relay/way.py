@@ -238,18 +238,13 @@ class Way:
             self._gate.leave()
 
     def _grant(self, wanted: int) -> int:
-        """How many bytes may be read now.
-
-        Raises:
-            BlockingIOError: none; it will go on when it is its turn.
-        """
+        """How many bytes may be read now; 0: none, and it will go on when it is its turn."""
         if self._gate is None:
             return wanted
         granted = self._gate.grant(time.monotonic(), wanted)
         if not granted:
             self._relay.pump.shaper.wait(self._gate, self._go_on)
             self._ask_after_source()
-            raise BlockingIOError
         return granted
 
     def _go_on(self) -> None:
@@ -259,9 +254,14 @@ class Way:
             self.queued_turn()
 
     def _receive(self) -> tuple[int, int]:
-        """As `recv_into`, through the gate and past the check: how much was asked for, and how much has come."""
+        """As `recv_into`, through the gate and past the check: how much was asked for, and how much has come.
+
+        Nothing may be asked for if it waits for the gate.
+        """
         while True:
             size = self._grant(_BUFFER_BYTES - len(self._kept))
+            if not size:
+                return 0, 0
             if self._early:
                 return self._receive_early(size)
             try:
@@ -302,6 +302,9 @@ class Way:
                 count = self._source.recv_into(_buffer)
             else:
                 size, count = self._receive()
+                if not size:
+                    self.readable = False
+                    return
         except BlockingIOError:
             self.readable = False
             return
@@ -346,9 +349,8 @@ class Way:
         if pipe is None:
             self._copy()
             return
-        try:
-            size = self._grant(size)
-        except BlockingIOError:
+        size = self._grant(size)
+        if not size:
             pump.pipes.give_back(pipe, empty=True)
             self.readable = False
             return
