@@ -65,6 +65,7 @@ async def looked_at(
     own: Iterable[str] = (),
     early_data: bytes = b"",
     name: bytes | None = None,
+    ends: bool = False,
     **limits: Any,
 ) -> AsyncIterator[Looked]:
     """A session of alice's; nothing of ours is left when it is over.
@@ -75,6 +76,7 @@ async def looked_at(
         own: her own.
         early_data: sent behind the request, in one piece with it.
         name: asked for instead of the address.
+        ends: the client sends nothing behind that, and says so.
         limits: of the configuration.
     """
     async with (
@@ -88,6 +90,8 @@ async def looked_at(
         logged_in(running.address) as client,
     ):
         await client.send(request(CONNECT, name or origin.host, origin.port) + early_data)
+        if ends:
+            client.finish()
         assert (await client.answer()).code == 0
         looked = Looked(running, origin, client, await origin.accept())
         yield looked

@@ -65,11 +65,11 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 @asynccontextmanager
-async def black_hole(host: str = "127.0.0.1") -> AsyncIterator[int]:
+async def black_hole(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """A port where connecting gets no answer: its queue is full, so the kernel drops every SYN."""
     held: list[socket.socket] = []
     with socket.socket(family_of(host), socket.SOCK_STREAM) as sock:
-        sock.bind((host, 0))
+        sock.bind((host, port))
         sock.listen(0)
         try:
             for _ in range(4):

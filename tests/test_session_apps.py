@@ -105,6 +105,17 @@ async def test_hello_that_came_with_the_request(tmp_path: Path, more: bytes, nam
         assert (row["app"], row["bytes_to_target"]) == ("tls", len(hello) + 4)
 
 
+@pytest.mark.parametrize("name", [None, b"www.example.org"])
+async def test_all_came_with_the_request(tmp_path: Path, name: bytes | None) -> None:
+    """And FIN with it, before the reply."""
+    hello = client_hello(NAME)
+    async with looked_at(tmp_path, TLS, early_data=hello, name=name, ends=True) as looked:
+        assert await looked.target.rest() == (hello, Ending.CLOSED)
+        looked.target.finish()
+        assert await looked.client.rest() == (b"", Ending.CLOSED)
+        assert (await looked.record())["app"] == "tls"
+
+
 async def test_noise_that_came_with_the_request(tmp_path: Path) -> None:
     """The same for what is not TLS."""
     async with looked_at(tmp_path, TLS, early_data=HTTP) as looked:

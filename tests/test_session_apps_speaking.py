@@ -196,7 +196,7 @@ async def test_client_that_pours_commands_before_the_greeting(tmp_path: Path) ->
 async def test_client_that_never_finishes_its_hello(tmp_path: Path, rule: str) -> None:
     """A client may take as long for it as for its handshake with us; then it is unknown."""
     hello = client_hello(NAME)[:-1]
-    async with looked_at(tmp_path, rule, handshake_s=0.5) as looked:
+    async with looked_at(tmp_path, rule, handshake_s=1.5) as looked:
         await looked.client.send(hello)
         if rule == UNKNOWN:
             assert await looked.target.receive(len(hello)) == hello
@@ -355,7 +355,7 @@ async def test_rules_that_are_too_old_for_a_wrong_answer(tmp_path: Path) -> None
 async def test_nothing_is_left_open(tmp_path: Path) -> None:
     """However it ends: no descriptor, no place, no timer."""
     async with (
-        running_server(tmp_path, config_for_tests(limits={"handshake_s": 0.3}), rules={"global": [TLS]}) as running,
+        running_server(tmp_path, config_for_tests(limits={"handshake_s": 2.0}), rules={"global": [TLS]}) as running,
         Origin.open() as origin,
     ):
         before = open_descriptors()

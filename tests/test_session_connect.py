@@ -230,8 +230,8 @@ async def test_client_that_leaves_after_success_lets_the_target_know(tmp_path: P
 async def test_second_family_is_tried_when_the_first_is_silent(tmp_path: Path) -> None:
     """Case 21: ::1 is a black hole, 127.0.0.1 answers; success long before `connect_s`, and one connection survives."""
     async with (
-        black_hole("::1") as port,
-        Origin.open("127.0.0.1", port) as origin,
+        Origin.open("127.0.0.1") as origin,
+        black_hole("::1", origin.port) as port,  # few ports of ::1 are taken
         running_server(tmp_path, lookup=looking_up("::1", "127.0.0.1")) as running,
         logged_in(running.address) as client,
     ):

@@ -1,5 +1,6 @@
 """Fibers: the same on either engine, whatever they wait for and however that ends."""
 
+import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -79,6 +80,68 @@ async def test_waits_for_a_socket(kind: type[Engine], pair: tuple[socket.socket,
         await run.over.wait()
         engine.forget(channel)
     assert run.outcome == b"something"
+
+
+@engines
+@pytest.mark.parametrize("which", [0, 1])
+async def test_waits_for_one_of_two_sockets(
+    kind: type[Engine], pair: tuple[socket.socket, socket.socket], which: int
+) -> None:
+    """Whichever has something; afterwards neither is waited for, and it can wait for one again."""
+    async with running(kind) as engine:
+        for sock in pair:
+            sock.setblocking(False)
+        channels = [engine.open(sock) for sock in pair]
+
+        async def work(fiber: Fiber) -> bytes:
+            received = b""
+            while len(received) < 6:
+                await fiber.readable_any(*channels)
+                for sock in pair:
+                    with contextlib.suppress(BlockingIOError):
+                        received += sock.recv(100)
+            assert [channel.handler for channel in channels] == [None, None]
+            return received + await receive(fiber, channels[0])
+
+        run = Run(engine, work)
+        await trio.testing.wait_all_tasks_blocked()
+        pair[which].send(b"one")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not run.over.is_set()
+        pair[1 - which].send(b"two")
+        await trio.testing.wait_all_tasks_blocked()
+        pair[1].send(b"end")
+        await run.over.wait()
+        for channel in channels:
+            engine.forget(channel)
+    assert run.outcome == b"onetwoend"
+
+
+@engines
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+async def test_ended_while_it_waits_for_two_sockets(
+    kind: type[Engine], pair: tuple[socket.socket, socket.socket], how: str
+) -> None:
+    """As with one: cancelled, or told of an error."""
+    async with running(kind) as engine:
+        channels = [engine.open(sock) for sock in pair]
+
+        async def work(fiber: Fiber) -> None:
+            while True:  # it may return without reason
+                await fiber.readable_any(*channels)
+
+        run = Run(engine, work)
+        await trio.testing.wait_all_tasks_blocked()
+        error = TimeoutError()
+        if how == "cancel":
+            run.fiber.cancel()
+        else:
+            run.fiber.interrupt(error)
+        await run.over.wait()
+        assert [channel.handler for channel in channels] == [None, None]
+        for channel in channels:
+            engine.forget(channel)
+    assert run.outcome is (None if how == "cancel" else error)
 
 
 @engines

@@ -65,23 +65,39 @@ class Web(ThreadingHTTPServer):
 
     def __init__(self, host: str, tls: ssl.SSLContext | None = None) -> None:
         self.address_family = family_of(host)
-        self.scheme = "https" if tls else "http"
+        self.tls = tls
         self.asked: list[str] = []
         self.half = threading.Event()
         self.go_on = threading.Event()
         super().__init__((host, 0), _WebHandler)
-        if tls:  # the handshake is for the thread of the connection: who stays silent must not keep others waiting
-            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def server_bind(self) -> None:
         """Without the look-up of our own name that HTTPServer makes."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]  # str for these families
 
+    def get_request(self) -> tuple[socket.socket, object]:
+        """The next connection; over TLS once something has come, as Python forgets to close one that is gone by then.
+
+        Raises:
+            OSError: it is gone.
+        """
+        sock, address = super().get_request()
+        if self.tls is None:
+            return sock, address
+        try:
+            sock.settimeout(PATIENCE_S)
+            sock.recv(1, socket.MSG_PEEK)
+            return self.tls.wrap_socket(sock, server_side=True), address
+        except OSError:
+            sock.close()
+            raise
+
     def url(self, path: str = "/", host: str | None = None) -> str:
         """Where `path` is."""
         address = host or str(self.server_name)
-        return f"{self.scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{address}]' if ':' in address else address}:{self.server_port}{path}"
 
 
 class _WebHandler(BaseHTTPRequestHandler):
@@ -132,7 +148,7 @@ class _WebHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def web_origin(host: str, tls: ssl.SSLContext | None = None) -> Iterator[Web]:
-    """An HTTP server on this address until the block ends, with TLS or without."""
+    """An HTTP server on this address until the block ends; of HTTPS where it has certificates."""
     with Web(host, tls) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
