@@ -129,7 +129,7 @@ def test_the_end_of_the_hours(tmp_path: Path) -> None:
     rules = {"user:alice": [hours], "user:bob": [f"{hours} grace=3s"]}
     config = LISTENER + 'time_zone = "Europe/Vienna"\n'
     with (
-        Proxy(tmp_path, config, env=at("2026-11-20 17:59:55")).seed(USERS, rules) as proxy,
+        Proxy(tmp_path, config, env=at("2026-11-20 17:59:52")).seed(USERS, rules) as proxy,
         tcp_origin("127.0.0.1") as echo,
     ):
         sessions = {user: proxy.connect(echo, user=user, password=USERS[user]) for user in USERS}
@@ -157,7 +157,7 @@ def test_the_beginning_of_the_hours(tmp_path: Path) -> None:
     }
     config = LISTENER + 'time_zone = "Europe/Vienna"\n'
     with (
-        Proxy(tmp_path, config, env=at("2026-11-23 07:59:57")).seed(USERS, rules) as proxy,
+        Proxy(tmp_path, config, env=at("2026-11-23 07:59:52")).seed(USERS, rules) as proxy,
         web_origin("127.0.0.1") as web,
     ):
         assert was_refused(fetch(proxy, "alice", web.url()))
@@ -213,7 +213,7 @@ def test_a_volume(tmp_path: Path) -> None:
         proxy.kill()
         with proxy:
             assert was_refused(fetch(proxy, "bob", web.url()))
-    with Proxy(tmp_path, LISTENER, env=at("2026-11-30 23:59:57")) as proxy, web_origin("127.0.0.1") as web:
+    with Proxy(tmp_path, LISTENER, env=at("2026-11-30 23:59:52")) as proxy, web_origin("127.0.0.1") as web:
         assert was_refused(fetch(proxy, "bob", web.url()))
         until("December", lambda: fetch(proxy, "bob", web.url()).returncode == 0)
 

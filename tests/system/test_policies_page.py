@@ -53,7 +53,9 @@ SETTLED_S: Final = 5.0  # meters are read, and usage is written, once a second
 FRIDAY: Final = "2026-11-20 17:55:00"  # without another remark
 CHANGES: Final = re.compile(r"trioproxy (rule|limit|block) (add|set|remove)\b")
 
+# What a page cannot foresee; of what curl says the numbers count, as each version has its own words.
 VARIES: Final = (
+    (r"^curl: \((\d+)\) .*?(\(\d+\))?$", r"curl: \1 \2"),
     (r"(?<=10\.\d\.\d\.\d):\d{4,5}\b", ":PORT"),
     (r"\b\d:\d\d\b(?! CET)", "AGE"),
     (r"\b\d+(\.\d+)? [kM]?B\b", "SIZE"),
