@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .ONESHELL:
-.PHONY: help run test soak check fuzz bench bench-quick bench-policy bench-usage load profile docs wheel format clean debian-packages node-packages
+.PHONY: help run test soak check fuzz bench bench-quick bench-policy bench-shape bench-usage load profile docs wheel format clean debian-packages node-packages
 .PHONY: environment-run environment-test environment-dev environment-bench bench-packages
 MAKEFLAGS += --no-print-directory
 
@@ -83,6 +83,9 @@ profile: environment-bench ## where the time of a new session goes; needs a C co
 
 bench-policy: environment-dev ## measure how long a verdict takes
 	@PYTHONPATH=. $(DEV)/python -m tests.bench_policy $(ARGS)
+
+bench-shape: environment-dev ## measure what shaping 1,000 flows costs for each byte; a few minutes
+	@PYTHONPATH=. $(DEV)/python -m tests.bench.shaped $(ARGS)
 
 bench-usage: environment-dev ## measure how long reports over a million sums take
 	@PYTHONPATH=. $(DEV)/python -m tests.bench_usage $(ARGS)

@@ -3,7 +3,7 @@
 import resource
 from collections import Counter
 
-from trioproxy.limits import Occupancy, Pace, descriptors_max, raise_descriptor_limit
+from trioproxy.limits import Minute, Occupancy, Pace, descriptors_max, raise_descriptor_limit
 
 
 def test_each_key_has_its_own_places() -> None:
@@ -62,3 +62,11 @@ def test_descriptor_limit_is_raised_to_what_is_allowed() -> None:
         assert descriptors_max() == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_minute_is_counted_by_seconds() -> None:
+    """What was in the same second goes together, and not before all of it is a minute ago."""
+    minute = Minute()
+    assert [minute.take(3, now_s) for now_s in (10.2, 10.9, 11.0, 11.5)] == [True, True, True, False]
+    assert [minute.total(now_s) for now_s in (70.9, 71.0, 71.9, 72.0)] == [3, 1, 1, 0]
+    assert not minute.take(0, 72.0)

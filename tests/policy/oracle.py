@@ -202,8 +202,7 @@ def _host(text: str) -> Host:
             address = address.ipv4_mapped
         return ip_network(address)
     labels = name.split(".")
-    if len(name) > 253 or not all(re.fullmatch("[a-z0-9_-]{1,63}", label) for label in labels):
-        raise ValueError(text)
-    if name in ("internet", "private") and not below:
+    word = name in ("internet", "private") and not below
+    if word or len(name) > 253 or not all(re.fullmatch("[a-z0-9_-]{1,63}", label) for label in labels):
         raise ValueError(text)
     return Domain(name, below)

@@ -532,3 +532,42 @@ def test_ticks_are_as_long_as_the_tests_say() -> None:
     moments: list[float] = []
     run([], [], begin_s=0.0, end_s=0.5, each_tick=moments.append)
     assert all(after - before == pytest.approx(TICK_S) for before, after in pairwise(moments))
+
+
+def hungry(bucket: Bucket, count: int) -> list[Gate]:
+    """Gates that wait, as the bucket is empty."""
+    gates = [Gate([bucket]) for _ in range(count)]
+    for gate in gates:
+        while gate.grant(0.0, 65_536):
+            pass
+    return gates
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 100])
+def test_whoever_asks_when_he_is_told_to_loses_nothing(count: int) -> None:
+    """`next_s` is neither late nor in vain, though those who are served take their turn only afterwards."""
+    bucket = Bucket(8 * MBIT, 2 * MBIT, 0.0)
+    gates = hungry(bucket, count)
+    now_s, moved, rounds = 0.0, 0, 0
+    while now_s < 4:
+        next_s = bucket.next_s(now_s)
+        assert next_s is not None
+        now_s = max(now_s + 1e-6, next_s + 1e-6)
+        for gate in bucket.ready(now_s):
+            while granted := gate.grant(now_s, 65_536):
+                moved += granted
+        rounds += 1
+    assert moved >= 0.97 * 4 * 8 * MBIT
+    assert rounds <= 4 * 8 * MBIT // 4_096 + count
+    assert all(gate.waits_at for gate in gates)
+
+
+def test_who_leaves_the_queue_leaves_no_delay() -> None:
+    """The next one may lack less."""
+    bucket = Bucket(8 * MBIT, 2 * MBIT, 0.0)
+    first, second = hungry(bucket, 2)
+    assert bucket.ready(0.0) == []
+    first.leave()
+    assert bucket.next_s(0.0) == 0.0
+    assert bucket.ready(0.0) == []
+    assert bucket.ready(0.05) == [second]

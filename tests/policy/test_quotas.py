@@ -280,3 +280,17 @@ def test_processes_agree_after_flushing(events: list[tuple[int, int, int, str]])
         account.restore(begins_at, stored.get(begins_at, 0))
         assert account.used(now_at) == charged.get(begins_at, 0)
     assert stored == {begins: used for begins, used in charged.items() if used}
+
+
+def test_another_time_zone_has_other_days() -> None:
+    """From the moment it is set; what was used in a day of the old one stays with that."""
+    account = QuotaAccount(Quota(1_000, Period.DAY), UTC)
+    noon = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    account.charge(600, noon)
+    account.set_zone(UTC)
+    assert account.left(noon) == 400
+    account.set_zone(ZoneInfo("Asia/Tokyo"))
+    assert account.period(noon)[0] == datetime(2026, 3, 9, 15, tzinfo=UTC)
+    assert account.left(noon) == 1_000
+    account.set_zone(UTC)
+    assert account.left(noon) == 400

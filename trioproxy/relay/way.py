@@ -337,7 +337,7 @@ class Way:
 
     def _begin_bulk(self, size: int) -> None:
         """A read took all that it might."""
-        if size >= _SMALL_BYTES:
+        if size >= (_SMALL_BYTES if self._gate is None else _BUFFER_BYTES):  # or its next turn fits into the buffer
             self.bulk = True
             stop_pacing(self._sink)
 
