@@ -10,6 +10,7 @@ import functools
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import trustme
 
@@ -42,17 +43,19 @@ def captured(name: str) -> tuple[bytes, bytes]:
 # Python's own TLS
 
 
+_authority: Final = functools.cache(trustme.CA)
+
+
 @functools.cache
 def _server_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert(NAME).configure_cert(context)
+    _authority().issue_cert(NAME).configure_cert(context)
     return context
 
 
 def _client_context(version: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    _authority().configure_trust(context)
     context.maximum_version = version
     return context
 
@@ -60,7 +63,8 @@ def _client_context(version: ssl.TLSVersion) -> ssl.SSLContext:
 def client_hello(name: str | None = NAME, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> bytes:
     """The first flight of a client."""
     outgoing = ssl.MemoryBIO()
-    client = _client_context(version).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    # An address is checked as a name would be, but no ClientHello says it.
+    client = _client_context(version).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name or "192.0.2.1")
     _step(client)
     return outgoing.read()
 
