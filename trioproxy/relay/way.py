@@ -28,6 +28,9 @@ _BUFFER_BYTES: Final = 65_536  # as the reference: larger reads gain nothing on 
 _TURN_READS: Final = 4  # small reads of one direction in one turn
 # What bulk moves at once while others exchange messages, who would wait for the rest of a full pipe: 0.3 ms each way.
 _SHARED_BYTES: Final = 65_536
+_CROWD_MESSAGES: Final = 4  # so many between two bites: others are talking; bulk has small pieces now and then, too
+_ALONE_BITES: Final = 8  # so many in a row without a message between: then nobody waits for the rest
+_MESSAGE_BYTES: Final = 2_048  # what is longer is more likely a piece of somebody's bulk than a message
 _SMALL_BYTES: Final = 16_384  # below that a copy is cheaper than the two calls of splice
 _SMALL_READS: Final = 4  # so many in a row end the bulk
 
@@ -51,6 +54,7 @@ class Way:
     back: "Way"
 
     __slots__ = (
+        "_alone",
         "_at_end",
         "_channel",
         "_check",
@@ -96,7 +100,8 @@ class Way:
         self._pipe: Pipe | None = None
         self._piped = 0  # the same, in the pipe
         self._small_reads = 0
-        self._messages_seen = 0  # of all relays, when this one last moved bulk
+        self._messages_seen = relay.pump.messages  # of all relays, when this one last moved bulk
+        self._alone = _ALONE_BITES  # how often in a row there were few between
         self.bulk = False
         self.carried = 0  # bytes that the kernel has taken for the sink
         self.readable = True  # there may be something; what came before the relay began told its edge to somebody else
@@ -320,7 +325,7 @@ class Way:
             return
         self.carried += sent
         self._relay.moved = True
-        self._relay.pump.messages += 1
+        self._relay.pump.messages += count < _MESSAGE_BYTES
         if sent < count:
             self._pending, self.held = bytes(_view[sent:count]), True
         if count == _BUFFER_BYTES:
@@ -359,7 +364,7 @@ class Way:
             return False
         self.carried += sent
         self._relay.moved = True
-        self._relay.pump.messages += 1
+        self._relay.pump.messages += count < _MESSAGE_BYTES
         if sent < count:
             self._pending, self.held = bytes(_view[sent:count]), True
         return True
@@ -372,8 +377,9 @@ class Way:
 
     def _splice(self) -> None:
         pump = self._relay.pump
-        size = PIPE_BYTES if pump.messages == self._messages_seen else _SHARED_BYTES
+        self._alone = 0 if pump.messages - self._messages_seen >= _CROWD_MESSAGES else self._alone + 1
         self._messages_seen = pump.messages
+        size = PIPE_BYTES if self._alone >= _ALONE_BITES else _SHARED_BYTES
         pipe = None if self._early else pump.pipes.take()
         if pipe is None:
             self._copy()
