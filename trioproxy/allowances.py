@@ -322,6 +322,11 @@ class Allowances:
         return sum(1 for account in self._accounts.values() if account.flows and not account.quota.left(now))
 
     @property
+    def has_any(self) -> bool:
+        """Whether there may be flows with rates or quotas."""
+        return bool(self._shares or self._accounts)
+
+    @property
     def is_restored(self) -> bool:
         """Whether `restore` was called."""
         return self._stored is not None

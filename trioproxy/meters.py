@@ -91,7 +91,9 @@ class Meters:
 
     async def _read(self, elapsed_s: float, elapsed_of_all_s: float | None) -> list[Metered]:
         """Read what has limits, and now and then all; those whose quotas stand otherwise than when they began."""
-        stale = []
+        stale: list[Metered] = []
+        if elapsed_of_all_s is None and not self._allowances.has_any:
+            return stale
         for number, session in enumerate(list(self._sessions()), start=1):
             is_stale = False
             for flow in session.flows():

@@ -51,9 +51,9 @@ class Running:
         self._process.terminate()
         return self.rest()
 
-    def rest(self) -> dict[str, float]:
-        """Close its standard input, wait for its end and take its figures."""
-        output, said = self._process.communicate(timeout=_GRACE_S)
+    def rest(self, lasts_s: float = 0.0) -> dict[str, float]:
+        """Close its standard input, wait for its end, which may take so long, and take its figures."""
+        output, said = self._process.communicate(timeout=lasts_s + _GRACE_S)
         return self._judged(output, said)
 
     def end(self) -> None:
@@ -96,8 +96,10 @@ class Load:
         Raises:
             LoadError: it failed.
         """
+        words = shlex.split(options)
+        lasts_s = float(words[words.index("-t") + 1]) if "-t" in words else 0.0
         with self.running(mode, options, way) as running:
-            return running.rest()
+            return running.rest(lasts_s)
 
     @contextmanager
     def running(self, mode: str, options: str = "", way: tuple[str, ...] = ()) -> Iterator[Running]:
