@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +108,9 @@ def test_taking_beside_adding_loses_nothing() -> None:
 
 
 def test_null_usage_keeps_nothing() -> None:
-    """A server without a usage store."""
+    """A server without a usage store: what it is told of is not even looked at."""
     usage: Usage = NullUsage()
-    usage.add_quota_deltas(list[tuple[QuotaKey, int]]())
+    told = [(QuotaKey("main", "alice", "user:alice", "rule", datetime.now(UTC)), 1)]
+    left = iter(told)
+    usage.add_quota_deltas(left)
+    assert list(left) == told
