@@ -266,8 +266,11 @@ class ScriptedServer:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         poll.register(self._alarm, select.POLLIN)
-        while not self._ending.is_set():
+        ending = False
+        while not ending:
             poll.poll()
+            # Asked before the last look at the queue: whoever came before the end is accepted, not reset.
+            ending = self._ending.is_set()
             with suppress(BlockingIOError):  # nobody waits any more
                 while True:
                     self._serve_in_thread(self._listener.accept()[0])

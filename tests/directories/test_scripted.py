@@ -3,6 +3,7 @@
 import socket
 import ssl
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import ldap3
@@ -211,12 +212,12 @@ def test_nothing_is_left_when_clients_stay(tmp_path: Path) -> None:
 
     context = Authority(tmp_path).good().context()
     before = set(threading.enumerate())
+    stack = ExitStack()
     with ScriptedServer() as idle, ScriptedServer(tls=context) as shaking, ScriptedServer(at_first=wait) as waiting:
         ports = [server.port for server in (idle, shaking, waiting) for _ in range(5)]
-        clients = [socket.create_connection(("127.0.0.1", port)) for port in ports]
-    assert [client.recv(1) for client in clients] == [b""] * 15
-    for sock in clients:
-        sock.close()
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for port in ports]
+    with stack:
+        assert [client.recv(1) for client in clients] == [b""] * 15
     assert [server.connections for server in (idle, shaking, waiting)] == [5, 5, 5]
     assert set(threading.enumerate()) <= before
     with socket.socket() as again:
