@@ -515,6 +515,19 @@ def test_after_a_flood_everything_is_as_before() -> None:
     call.gate.leave()
 
 
+@given(gaps_s=st.lists(st.sampled_from([0.012, 0.015, 0.03, 0.06, 0.11, 0.3]), min_size=10, max_size=40))
+def test_after_a_flood_what_is_beneath_the_rate_passes(gaps_s: list[float]) -> None:
+    """However unevenly it comes: a sender that was held up for a moment loses nothing."""
+    bucket = bucket_of(50_000, burst=20_000)
+    gate = DatagramGate([bucket])
+    flood = [gate.take_whole(0.0, 1_000) for _ in range(60)]
+    assert flood == [True] * 20 + [False] * 40
+    now_s = 1.5
+    for gap_s in gaps_s:
+        now_s += gap_s
+        assert gate.take_whole(now_s, 500)
+
+
 def test_a_burst_that_shrank_below_a_datagram_blocks_nobody() -> None:
     """Whoever waited for more than the bucket can hold now is passed over."""
     bucket = bucket_of(MBIT)

@@ -270,7 +270,9 @@ class Bucket:
         """Whether no stream waits, and the flows of datagrams want far less than there is."""
         if self._streams:
             return False
-        return sum(seat.wants for seat in self._queue) + self._reserved <= self.tokens / 2
+        # What a flow wants now counts, and not the turn that it had when it wanted more.
+        unused = sum(seat.turn for seat in self._holding if seat not in self._queue)
+        return sum(seat.wants for seat in self._queue) + unused <= self.tokens / 2
 
     def _end_turns(self) -> None:
         """From now on everybody helps himself."""
