@@ -16,16 +16,17 @@ import trio
 from auth import Identity
 from trioproxy.accounting import Flow, Termination
 from trioproxy.associate import open_association, relay_association
+from trioproxy.binding import wait_for_target
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
 from trioproxy.dial import DialError, KeepAlive, dial, dial_first, reply_for
 from trioproxy.engine import Channel
 from trioproxy.first_bytes import FirstBytes, look
 from trioproxy.judge import Judge
-from trioproxy.limits import Occupancy, keep_reserve
+from trioproxy.limits import Occupancy
 from trioproxy.log import get_log
 from trioproxy.login import log_in
-from trioproxy.policy import IPAddress, Limit, Permit, RuleProtocol
+from trioproxy.policy import Limit, Permit, RuleProtocol
 from trioproxy.policy.scans import Outcome
 from trioproxy.protocol import (
     Address,
@@ -34,7 +35,7 @@ from trioproxy.protocol import (
     ReplyMessage,
     Request,
 )
-from trioproxy.relay import ORDERLY, RelaySettings, accept_target, egress_address, listen_for_target
+from trioproxy.relay import ORDERLY, RelaySettings
 from trioproxy.rights import Rights, SharedPlaces
 from trioproxy.services import Services
 
@@ -304,16 +305,18 @@ class Session:
             sock, permit = await dial_first(permits, timeout_s=limits.connect_s, descriptors_max=descriptors)
         except DialError as exc:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
-        self._target = self._take_on(sock)
+        target = self._take_on(sock)
         self._rights.permits = (permit,)  # before anything waits: the others are not what flows
-        return self._target, self._judge.still_permitted(permit)
+        return target, self._judge.still_permitted(permit)
 
     def _take_on(self, sock: socket.socket) -> Channel:
+        """From now on it is the session's target, which `_close` closes."""
         try:
-            return self._services.engine.open(sock)
+            self._target = self._services.engine.open(sock)
         except OSError as exc:  # epoll has no room (max_user_watches)
             sock.close()
             raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
+        return self._target
 
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
@@ -370,62 +373,10 @@ class Session:
     # ---- BIND
 
     async def _bind(self, request: Request) -> Termination:
-        permits = await self._client.in_task(partial(self._judge.permits, request.address, RuleProtocol.BIND))
-        self._rights.permits = permits
-        self.flow.verdict = permits[0]
-        self._rights.admit(permits[0])
-        listening = self._listen(permits[0].request.address)
-        host, port = listening.getsockname()[:2]
-        try:
-            # It listens already: the target may connect at once.
-            await self._client.succeed(self._advertised(address_of(host)), port)
-            target, permit = await self._client.in_task(
-                partial(self._accept, listening, permits), until_end_of_input=True
-            )
-        finally:
-            listening.close()
-            self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
-        self._rights.settle(permit)
-        await self._client.succeed(permit.request.address, permit.request.port)
+        target, permit = await wait_for_target(
+            self._judge, self._client, self._listener(), self._rights, request.address, self._take_on
+        )
         return await self._relay(target, permit)
-
-    def _listen(self, target: IPAddress) -> socket.socket:
-        ports, port_range = self._services.relay_ports, self._listener().bind_ports
-        numbers = port_range.numbers if port_range else None
-        try:
-            host = address_of(egress_address(target))
-            listening = listen_for_target(host, ports, numbers, self._judge.owner, trio.current_time())
-            return keep_reserve(listening, self._services.descriptors_max)
-        except OSError as exc:
-            raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
-
-    async def _accept(self, listening: socket.socket, permits: list[Permit]) -> tuple[Channel, Permit]:
-        accepted: tuple[socket.socket, str, int] | None = None
-        with trio.move_on_after(self._services.limits.bind_s):
-            try:
-                accepted = await accept_target(listening)
-                keep_reserve(accepted[0], self._services.descriptors_max)
-            except OSError as exc:
-                raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
-        if accepted is None:
-            raise Ended(Termination.BIND_TIMEOUT, Reply.HOST_UNREACHABLE)
-        sock, host, port = accepted
-        address = address_of(host)
-        expected = next((p for p in permits if p.request.address == address), None)
-        if expected is None:
-            self._services.counters["bind_wrong_target"] += 1
-            reset_on_close(sock)  # before the client has read our reply: the stranger need not wait
-            sock.close()
-            raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
-        self._target = self._take_on(sock)
-        asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
-        permit = self._judge.permitted(self._judge.again(asked))
-        self._rights.permits = (permit,)
-        return self._target, permit
-
-    def _advertised(self, host: IPAddress) -> IPAddress:
-        """What BND.ADDR says for our address `host`: the advertised one of its family, if there is one."""
-        return next((a for a in self._listener().advertise if a.version == host.version), host)
 
     # ---- UDP ASSOCIATE
 
@@ -434,7 +385,7 @@ class Session:
         self._rights.association = association
         termination = Termination.CLIENT_RESET  # while the reply is sent
         try:
-            await self._client.succeed_in_task(self._advertised(self._client.local_address), port)
+            await self._client.succeed_in_task(self._listener().advertised(self._client.local_address), port)
             self.flow.reply = Reply.SUCCEEDED
             termination = await relay_association(association, self._client)
         finally:

@@ -121,6 +121,10 @@ class Listener:
     tenant: str = DEFAULT_TENANT
     realms: bool = False
 
+    def advertised(self, host: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+        """What BND.ADDR says for our address `host`: the advertised one of its family, if there is one."""
+        return next((address for address in self.advertise if address.version == host.version), host)
+
 
 @attrs.frozen
 class BackendTable:
