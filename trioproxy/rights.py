@@ -1,18 +1,17 @@
 """By what a session runs: its permits, its part of rates and quotas; and whether it still may when these change."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from trioproxy.accounting import Flow, Termination, ended_by
+from trioproxy.accounting import Termination, ended_by
 from trioproxy.allowances import Allowance
 from trioproxy.client import Ended
 from trioproxy.judge import Judge
-from trioproxy.policy import LimitBook, Permit, Policy, Reason, Refusal, RuleProtocol, Scope, Verdict
+from trioproxy.policy import LimitBook, Permit, Policy, Reason, Refusal, RuleProtocol, Verdict
 from trioproxy.relay import Association  # noqa: TC001 - documentation tools read the annotation
 from trioproxy.services import Services
 
-__all__ = ["Rights", "SharedPlaces"]
+__all__ = ["Rights"]
 
 SOON_S: Final = 0.05  # when what has changed in the middle of a relay's turn is seen to
 
@@ -30,6 +29,18 @@ class Rights:
         association: instead of permits; each of its destinations has its own.
         allowance: its part of rates and quotas; None: it has no limit.
     """
+
+    __slots__ = (
+        "_admitted",
+        "_end",
+        "_grace_s",
+        "_judge",
+        "_relaying",
+        "_services",
+        "allowance",
+        "association",
+        "permits",
+    )
 
     def __init__(self, services: Services, judge: Judge, end: Callable[[Termination], None]) -> None:
         self.permits: Sequence[Permit] = ()
@@ -165,53 +176,6 @@ class Rights:
         self._services.relays.read_meter(flow)  # what was carried until now counts for the old one
         flow.give_up_allowance()
         flow.allowance = self.allowance = allowance
-
-
-class SharedPlaces:
-    """The places of one session in what users share: so many sessions of a group, a tenant, or all together.
-
-    Args:
-        services: of the server.
-        flow: of the session; its identity says with whom it shares.
-    """
-
-    __slots__ = ("_flow", "_held", "_services")
-
-    def __init__(self, services: Services, flow: Flow) -> None:
-        self._services = services
-        self._flow = flow
-        self._held: list[Scope] | None = None  # None: it has not begun
-
-    def enter(self) -> bool:
-        """Take a place in each of them, or in none. Whoever got them must `leave`."""
-        self._held = []
-        for scope, most in self._limits():
-            if not self._services.shared_sessions.enter(scope, most):
-                self.leave()
-                return False
-            self._held.append(scope)
-        return True
-
-    def count(self) -> None:
-        """Limits have changed: a session that runs already counts for new ones, and none ends for it."""
-        if self._held is None:
-            return
-        for scope, _ in self._limits():
-            if scope not in self._held and self._services.shared_sessions.enter(scope, sys.maxsize):
-                self._held.append(scope)
-
-    def leave(self) -> None:
-        """The session is over."""
-        for scope in self._held or ():
-            self._services.shared_sessions.leave(scope)
-        self._held = None
-
-    def _limits(self) -> Iterator[tuple[Scope, int]]:
-        if self._flow.identity is None:
-            return
-        for scope, limit in self._services.rulebook.limits.together(self._flow.identity):
-            if limit.sessions is not None:
-                yield scope, limit.sessions
 
 
 def _grace_of(permits: Iterable[Permit], refusal: Refusal) -> float:

@@ -6,7 +6,7 @@ Every way out is a named `Termination`. What a refused request would need to go 
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import assert_never
 
@@ -23,10 +23,10 @@ from trioproxy.dial import DialError, KeepAlive, dial, dial_first, reply_for
 from trioproxy.engine import Channel
 from trioproxy.first_bytes import FirstBytes, look
 from trioproxy.judge import Judge
-from trioproxy.limits import Occupancy
 from trioproxy.log import get_log
 from trioproxy.login import log_in
-from trioproxy.policy import Limit, Permit, RuleProtocol
+from trioproxy.places import Places
+from trioproxy.policy import Permit, RuleProtocol
 from trioproxy.policy.scans import Outcome
 from trioproxy.protocol import (
     Address,
@@ -36,7 +36,7 @@ from trioproxy.protocol import (
     Request,
 )
 from trioproxy.relay import ORDERLY, RelaySettings
-from trioproxy.rights import Rights, SharedPlaces
+from trioproxy.rights import Rights
 from trioproxy.services import Services
 
 __all__ = ["Session"]
@@ -51,6 +51,24 @@ HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 class Session:
     """One client's connection. `run` is its life; what may be called from outside comes first."""
+
+    __slots__ = (
+        "_cancelled",
+        "_client",
+        "_ended",
+        "_fiber",
+        "_judge",
+        "_listener",
+        "_places",
+        "_revoked",
+        "_rights",
+        "_services",
+        "_target",
+        "_why_ended",
+        "flow",
+        "in_handshake",
+        "number",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - who, where, for whom, and who is told of the end
         self,
@@ -85,7 +103,7 @@ class Session:
         self._revoked = False
         self._target: Channel | None = None
         self._rights = Rights(services, self._judge, self.end)
-        self._places = SharedPlaces(services, self.flow)
+        self._places = Places(services)
 
     # ---- from outside
 
@@ -146,7 +164,7 @@ class Session:
             self.revoke()
             return ()
         flow.identity = current
-        self._places.count()
+        self._places.count(current)
         return self._rights.judge_again(policy)
 
     def renew(self) -> Iterable[None]:
@@ -226,29 +244,25 @@ class Session:
         if not services.allowances.new_session(identity, self._judge.owner):
             services.counters["new_sessions_limit_each"] += 1
             raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
-        return await self._held(services.sessions, partial(self._obey_together, request), self._limit.sessions)
-
-    def _too_slow(self) -> None:
-        self._services.counters["handshake_timeout"] += 1
-        self.end(Termination.HANDSHAKE_TIMEOUT)
-
-    async def _obey_together(self, request: Request) -> Termination:
-        if not self._places.enter():
+        if not self._places.enter(identity, self._judge.owner, request.command):
             raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
         try:
             return await self._obey(request)
         finally:
             self._places.leave()
 
+    def _too_slow(self) -> None:
+        self._services.counters["handshake_timeout"] += 1
+        self.end(Termination.HANDSHAKE_TIMEOUT)
+
     async def _obey(self, request: Request) -> Termination:
         match request.command:
             case Command.CONNECT:
                 return await self._connect(request)
             case Command.BIND:
-                return await self._held(self._services.binds, partial(self._bind, request), self._limit.binds)
+                return await self._bind(request)
             case Command.UDP_ASSOCIATE:
-                associate = partial(self._fiber.in_task, partial(self._associate, request))
-                return await self._held(self._services.associations, associate, self._limit.associations)
+                return await self._fiber.in_task(partial(self._associate, request))
             case _:
                 assert_never(request.command)
 
@@ -394,23 +408,7 @@ class Session:
             self._services.relay_ports.leave(port, self._judge.owner, trio.current_time())
         return termination
 
-    # ---- places, and the end
-
-    @property
-    def _limit(self) -> Limit:
-        """The templates that hold for this user alone."""
-        return self._services.rulebook.limits.each(self._judge.identity).limit
-
-    async def _held(
-        self, places: Occupancy, work: Callable[[], Awaitable[Termination]], most: int | None
-    ) -> Termination:
-        owner = self._judge.owner
-        if not places.enter(owner, most):
-            raise Ended(Termination.LIMIT, Reply.GENERAL_SOCKS_SERVER_FAILURE)
-        try:
-            return await work()
-        finally:
-            places.leave(owner)
+    # ---- the end
 
     def _leave_handshake(self) -> None:
         if self.in_handshake:

@@ -5,6 +5,7 @@ import stat
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +234,21 @@ def test_a_removed_store_is_noticed(path: Path, store: Store) -> None:
     path.unlink()
     with pytest.raises(StoreError, match="the store has gone: No such file"):
         store.revision()
+
+
+def test_a_store_that_is_removed_while_it_is_opened_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 113: it is there when the file is opened and gone a moment later."""
+    connect = sqlite3.connect
+
+    def connect_and_lose(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        path.unlink()
+        return connection
+
+    Store.open(path, create=True).close()
+    monkeypatch.setattr(sqlite3, "connect", connect_and_lose)
+    with pytest.raises(StoreError, match="the store has gone: No such file"):
+        Store.open(path, create=False)
 
 
 def test_a_replaced_store_is_noticed(path: Path, store: Store) -> None:

@@ -245,6 +245,20 @@ def test_case_113_no_usage_store(path: Path, writer: UsageWriter, log: Records, 
     settle(lambda: len(log.lines) == 2)
 
 
+def test_a_fault_of_ours_does_not_end_the_writing(
+    path: Path, writer: UsageWriter, log: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, counted and tried again; nothing is lost."""
+    with monkeypatch.context() as patched:
+        patched.setattr(UsageStore, "add", lambda *_: 1 // 0)
+        writer.add(record(), STAFF)
+        settle(lambda: writer.counters["usage_write_failed"] >= 2)
+    settle(lambda: flows(path) == 1)
+    settle(lambda: "usage is written again" in log.text())
+    assert "internal error" in log.text()
+    assert "ZeroDivisionError" in log.text()
+
+
 def test_case_113_what_cannot_be_written_at_the_end_is_counted(path: Path, log: Records) -> None:
     """Case 113: never silently."""
     path.parent.mkdir()

@@ -115,6 +115,7 @@ TRANSITIONS: Mapping[tuple[State, Step], State] = MappingProxyType(
     }
 )
 
+_CLIENT_SPEAKS = frozenset({State.GREETING, State.SUBNEGOTIATION, State.REQUEST})
 _STEP_OF_METHOD = {
     Method.NO_AUTHENTICATION_REQUIRED: Step.CHOSE_NO_AUTHENTICATION,
     Method.USERNAME_PASSWORD: Step.CHOSE_USERNAME_PASSWORD,
@@ -206,6 +207,8 @@ class ServerConnection:
         """
         if self._violation is not None:
             raise RemoteProtocolError(*self._violation)
+        if not self._buffer and not self._client_eof and self._state in _CLIENT_SPEAKS:
+            return NEED_DATA  # asked before anything has come, as every message is
         try:
             decoded = self._decode()
         except RemoteProtocolError as exc:

@@ -91,7 +91,7 @@ class Database:
         self._schema = schema
         self._connection = connection
         self._busy_timeout_s = busy_timeout_s
-        self._inode = path.stat().st_ino
+        self._inode = self._inode_now()
 
     @classmethod
     def open(cls, path: Path, *, create: bool, busy_timeout_s: float = BUSY_TIMEOUT_S, schema: Schema = RULES) -> Self:
@@ -212,12 +212,14 @@ class Database:
         Raises:
             StoreError: it was removed or replaced.
         """
+        if self._inode_now() != self._inode:
+            raise StoreError(f"{self.path}: the file was replaced while it was open; open it again")
+
+    def _inode_now(self) -> int:
         try:
-            inode = self.path.stat().st_ino
+            return self.path.stat().st_ino
         except OSError as error:
             raise StoreError(f"{self.path}: the {self._schema.title} has gone: {error.strerror}") from error
-        if inode != self._inode:
-            raise StoreError(f"{self.path}: the file was replaced while it was open; open it again")
 
     def _roll_back(self) -> None:
         # After some errors (disk full, say) SQLite has rolled back by itself.

@@ -138,6 +138,9 @@ class UsageWriter:
                     self._remove_old()
             except StoreError as error:
                 self._failed(error)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with us: what comes later must be written
+                get_log().exception("internal error", thread=self._thread.name)
+                self._failed(error)
             else:
                 self._recovered()
         self._let_go()
@@ -180,7 +183,7 @@ class UsageWriter:
             self._store = UsageStore.open(self.path, create=True, busy_timeout_s=BUSY_TIMEOUT_S)
         return self._store
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: Exception) -> None:
         self.counters["usage_write_failed"] += 1
         if not self._failing:
             get_log().error("usage cannot be written and waits in memory", problem=str(error))
