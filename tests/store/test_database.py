@@ -3,7 +3,6 @@
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -239,10 +238,10 @@ def test_a_removed_store_is_noticed(path: Path, store: Store) -> None:
 
 def test_a_store_that_is_removed_while_it_is_opened_is_noticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Case 113: it is there when the file is opened and gone a moment later."""
-    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+    connect = sqlite3.connect
 
     def connect_and_lose(*args: Any, **options: Any) -> sqlite3.Connection:
-        connection = connect(*args, **options)
+        connection: sqlite3.Connection = connect(*args, **options)
         path.unlink()
         return connection
 
