@@ -218,7 +218,10 @@ class Client:
                 outcome = ended
             nursery.cancel_scope.cancel()
         if isinstance(outcome, Ended):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # it would hold this frame, which holds it
         return outcome
 
     async def _receive_early_data(self, work: trio.CancelScope, until_end_of_input: bool) -> None:

@@ -100,7 +100,8 @@ async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
 def _spare_the_collector() -> None:
     """Let the search for cycles leave alone what was there at the start, and come less often.
 
-    Sessions make none on their way, so it finds next to nothing; measured, it took a sixth of the time of each.
+    Sessions leave none (tests/test_session_cycles.py), so it finds next to nothing; measured, it took a sixth of the
+    time of each.
     """
     gc.collect()
     gc.freeze()

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -61,34 +61,16 @@ class EpollEngine(Engine):
 
     async def until_problem(self, channel: Channel, work: Callable[[], T | bool]) -> T:
         """See `Engine.until_problem`. The work is done by the engine; the task sleeps."""
-        over = trio.Event()
-        results: list[T] = []
-        faults: list[Exception] = []
-
-        def serve(_events: int = 0) -> None:
-            if over.is_set() or channel.handler is None:
-                return
-            try:
-                result = work()
-            except Exception as fault:  # noqa: BLE001 - it belongs to the task, and goes there
-                faults.append(fault)
-                over.set()
-                return
-            if result is True:
-                self.call_soon(serve)  # no edge will tell of what is left
-            elif not isinstance(result, bool):
-                results.append(result)
-                over.set()
-
-        channel.handler = serve
-        self.call_soon(serve)  # what came before told its edge to nobody
+        watch = _Watch(self, channel, work)
+        channel.handler = watch.serve
+        self.call_soon(watch.serve)  # what came before told its edge to nobody
         try:
-            await over.wait()
+            await watch.over.wait()
         finally:
             channel.handler = None
-        if faults:
-            raise faults[0]
-        return results[0]
+        if watch.fault is not None:
+            raise watch.fault
+        return watch.results[0]
 
     def call_soon(self, callback: Callable[[], None], *, first: bool = False) -> None:
         """Call back in the next round, before its events are looked at: from whatever task.
@@ -151,3 +133,37 @@ class EpollEngine(Engine):
             if channel.handler is not None:
                 channel.handler(what)
         return bool(events or soon)
+
+
+class _Watch(Generic[T]):
+    """Work that is done whenever there is something to read.
+
+    Attributes:
+        over: the work is done, or failed.
+        results: what ended it.
+        fault: the exception that did.
+    """
+
+    def __init__(self, engine: EpollEngine, channel: Channel, work: Callable[[], T | bool]) -> None:
+        self.over = trio.Event()
+        self.results: list[T] = []
+        self.fault: Exception | None = None
+        self._engine = engine
+        self._channel = channel
+        self._work = work
+
+    def serve(self, _events: int = 0) -> None:
+        """There may be something."""
+        if self.over.is_set() or self._channel.handler is None:
+            return
+        try:
+            result = self._work()
+        except Exception as fault:  # noqa: BLE001 - it belongs to the task, and goes there
+            self.fault = fault
+            self.over.set()
+            return
+        if result is True:
+            self._engine.call_soon(self.serve)  # no edge will tell of what is left
+        elif not isinstance(result, bool):
+            self.results.append(result)
+            self.over.set()

@@ -139,14 +139,15 @@ class Bucket:
             self._enough = self.least
             self._dealt_s = self._at_s
         (self._returned if first else self._queue)[seat] = None
-        self._streams += seat.gate is not None
+        self._streams += seat.is_stream
 
     def forget(self, seat: "_Seat") -> None:
         """It waits no longer. For gates."""
         for queue in (self._returned, self._queue):
             if seat in queue:
                 del queue[seat]
-                self._streams -= seat.gate is not None
+                self._streams -= seat.is_stream
+                seat.gate = None
                 self._enough = 0.0  # what it lacked the next one may not
 
     def expect_datagrams(self, gates: int) -> None:
@@ -223,7 +224,7 @@ class Bucket:
         return served
 
     def _give_turn(self, seat: "_Seat", turn: int, served: list["Gate"]) -> None:
-        gate = seat.gate
+        gate, seat.gate = seat.gate, None
         if gate is None:
             self._reserved += turn - seat.turn
             self._holding[seat] = None
@@ -289,7 +290,8 @@ class _Seat:
 
     Attributes:
         bucket: where.
-        gate: whose; None for datagrams, which do not wait.
+        is_stream: and may wait; datagrams do not.
+        gate: of a stream, while it waits.
         turn: bytes that it may take in turn.
         round: of streams: the turn is void if this is neither the bucket's nor `_KEPT`.
         given_s: of datagrams: when they had their turn.
@@ -297,11 +299,12 @@ class _Seat:
         least: the largest datagram; 0 for streams.
     """
 
-    __slots__ = ("asked", "bucket", "gate", "given_s", "least", "round", "turn")
+    __slots__ = ("asked", "bucket", "gate", "given_s", "is_stream", "least", "round", "turn")
 
-    def __init__(self, bucket: Bucket, gate: "Gate | None") -> None:
+    def __init__(self, bucket: Bucket, *, is_stream: bool) -> None:
         self.bucket = bucket
-        self.gate = gate
+        self.is_stream = is_stream
+        self.gate: Gate | None = None
         self.turn = 0
         self.round = 0
         self.given_s = 0.0
@@ -311,12 +314,12 @@ class _Seat:
     @property
     def wants(self) -> float:
         """How much is of use to it: streams take everything; for datagrams twice what came lately lets them grow."""
-        return math.inf if self.gate is not None else max(2 * self.asked, self.least)
+        return math.inf if self.is_stream else max(2 * self.asked, self.least)
 
     @property
     def reserved(self) -> int:
         """What the bucket keeps for it."""
-        return self.turn if self.gate is None else 0
+        return 0 if self.is_stream else self.turn
 
     def limit(self, now_s: float) -> int:
         """How much of a stream may pass at once, if there are tokens; 0: it has to wait for its turn."""
@@ -346,7 +349,7 @@ class Gate:
     __slots__ = ("_seats", "owner", "waits_at")
 
     def __init__(self, buckets: Iterable[Bucket], owner: object = None) -> None:
-        self._seats = tuple(_Seat(bucket, self) for bucket in buckets)
+        self._seats = tuple(_Seat(bucket, is_stream=True) for bucket in buckets)
         self.waits_at: list[Bucket] = []
         self.owner = owner
 
@@ -383,6 +386,7 @@ class Gate:
 
     def leave(self) -> None:
         """The flow has ended: out of the queue."""
+        self.owner = None  # who would hold the gate, and be held by it
         if self.waits_at:
             for seat in self._seats:
                 seat.bucket.forget(seat)
@@ -406,6 +410,7 @@ class Gate:
         for seat in self._seats:
             seat.round = _KEPT
         for seat in behind:
+            seat.gate = self
             self.waits_at.append(seat.bucket)
             seat.bucket.wait(seat, first=seat.turn > 0)
         return 0
@@ -417,7 +422,7 @@ class DatagramGate:
     __slots__ = ("_seats",)
 
     def __init__(self, buckets: Iterable[Bucket]) -> None:
-        self._seats = tuple(_Seat(bucket, None) for bucket in buckets)
+        self._seats = tuple(_Seat(bucket, is_stream=False) for bucket in buckets)
         for seat in self._seats:
             seat.bucket.expect_datagrams(1)
 

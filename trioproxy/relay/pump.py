@@ -139,6 +139,11 @@ class PumpedRelay:
         self.to_target.drop()
         self.to_client.drop()
 
+    def let_go(self) -> None:
+        """It has stopped, and nobody asks it for anything: its parts hold each other no longer, and go at once."""
+        self.to_target.back = self.to_client.back = None
+        del self.to_target, self.to_client
+
     def fail(self, error: Exception) -> None:
         """Something is wrong with us: the session ends by this error, and no other one."""
         self.stop()
@@ -228,6 +233,7 @@ class Pump:
         finally:
             del self._relays[flow]
             relay.stop()
+            relay.let_go()
 
     def reshape(self, flow: Flow, shape: Shape | None) -> None:
         """The limits of a running relay have changed."""

@@ -47,11 +47,11 @@ class Way:
     """One direction of a relay.
 
     Attributes:
-        back: the other direction.
+        back: the other direction, until the end.
         held: something is kept because the sink takes no more; nothing is read meanwhile.
     """
 
-    back: "Way"
+    back: "Way | None"
 
     __slots__ = (
         "_alone",
@@ -155,7 +155,7 @@ class Way:
             self._relay.finish(self.source_reset)
             return
         back = self.back
-        if back.held and events & _OUT and not back.queued:
+        if back is not None and back.held and events & _OUT and not back.queued:
             back.turn()
 
     def queued_turn(self) -> None:
