@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from tests.associations import associated, passes
+from tests.associations import associated, dropped, passes
 from tests.harness import Running, config_for_tests, running_server, settle
 from tests.socks_client import CONNECT, SocksClient, logged_in
 from tests.targets import Origin
@@ -138,4 +138,41 @@ async def test_a_destination_of_an_association_ends_with_its_hours(tmp_path: Pat
             await passes(client, target)
             clock.ahead = timedelta(hours=2)
             await settle(lambda: bool(running.records.rows()))
-        assert running.records.rows()[0]["termination"] in ("not at this hour", "no longer allowed")
+        assert running.records.rows()[0]["termination"] == "not at this hour"
+
+
+async def test_a_destination_with_grace_goes_on_for_a_while(tmp_path: Path, clock: Clock) -> None:
+    """Both ways, and ends when the patience is over though no datagram comes; new ones are refused meanwhile."""
+    office = rules(speaking(-3600, 3600), "grace=3s")
+    async with (
+        running_server(tmp_path, config(), rules=office) as running,
+        associated(running.address) as client,
+        UdpSocket.open() as target,
+        UdpSocket.open() as late,
+    ):
+        await passes(client, target)
+        clock.ahead = timedelta(hours=2)
+        while not dropped(running, "denied"):
+            await client.send(late.host, late.port, b"new")
+            await trio.sleep(0.01)
+        await passes(client, target)
+        assert [row["target"] for row in running.records.rows() if row["bytes_to_target"] == 8] == []
+        await settle(lambda: any(row["bytes_to_target"] == 8 for row in running.records.rows()))
+        assert {row["termination"] for row in running.records.rows()} == {"not at this hour"}
+
+
+async def test_a_destination_whose_hours_begin_again_within_the_grace_stays(tmp_path: Path, clock: Clock) -> None:
+    """As if they had not ended."""
+    office = rules(speaking(-3600, 3600), "grace=1s")
+    async with (
+        running_server(tmp_path, config(), rules=office) as running,
+        associated(running.address) as client,
+        UdpSocket.open() as target,
+    ):
+        await passes(client, target)
+        clock.ahead = timedelta(hours=2)
+        await trio.sleep(0.6)
+        clock.ahead = timedelta(0)
+        await trio.sleep(2.0)
+        await passes(client, target)
+        assert running.records.rows() == []

@@ -17,7 +17,7 @@ from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol, Verdict, 
 from trioproxy.policy.scans import Outcome
 from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import Address, Reply
-from trioproxy.relay import Association, AssociationSettings, open_target_side
+from trioproxy.relay import Association, AssociationSettings, DestinationRights, open_target_side
 from trioproxy.resolve import ResolveError
 from trioproxy.sniff import Finding
 
@@ -60,12 +60,9 @@ def open_association(
         settings=AssociationSettings(
             listener.udp_port_lock, limits.association_idle_s, limits.destinations_per_association_max
         ),
-        judge=asked.verdict,
-        admit=asked.admit,
+        rights=DestinationRights(asked.verdict, asked.admit, asked.new_flow, finished),
         resolve=judge.resolve,
         resolve_errors=(ResolveError, Ended),
-        new_flow=asked.new_flow,
-        finished=finished,
         dropped=asked.dropped,
     )
     return association, client_side.sock.getsockname()[1]

@@ -7,7 +7,7 @@ from trioproxy.accounting import Termination, ended_by
 from trioproxy.allowances import Allowance
 from trioproxy.client import Ended
 from trioproxy.judge import Judge
-from trioproxy.policy import LimitBook, Permit, Policy, Reason, Refusal, RuleProtocol, Verdict
+from trioproxy.policy import LimitBook, Permit, Policy, Refusal, RuleProtocol, Verdict
 from trioproxy.relay import Association  # noqa: TC001 - documentation tools read the annotation
 from trioproxy.services import Services
 
@@ -141,7 +141,7 @@ class Rights:
 
     def _refuse(self, refusal: Refusal) -> None:
         """It may not go on; where only its hours are over, not when the patience of its rule is."""
-        grace_s = _grace_of(self.permits, refusal)
+        grace_s = refusal.grace_s(self.permits)
         if not grace_s:
             self._judge.flow.verdict = refusal
             self._end(ended_by(refusal))
@@ -183,10 +183,3 @@ class Rights:
 
 def _has_ended(_termination: Termination) -> None:
     """End what has ended."""
-
-
-def _grace_of(permits: Iterable[Permit], refusal: Refusal) -> float:
-    """How many seconds what runs by these permits may go on; 0: none, as not only its hours are over."""
-    if refusal.reason is not Reason.HOURS:
-        return 0
-    return max((term.rule.grace_s or 0 for permit in permits for term in permit.terms), default=0)

@@ -21,7 +21,7 @@ from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Engine
 from trioproxy.engine.epoll import EpollEngine
 from trioproxy.policy import AccessRequest, IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict
-from trioproxy.relay import Association, AssociationSettings, open_target_side
+from trioproxy.relay import Association, AssociationSettings, DestinationRights, open_target_side
 from trioproxy.relay.datagrams import DatagramSocket, SingleSocket, datagram_socket
 from trioproxy.sniff import Finding
 
@@ -84,7 +84,7 @@ class Relayed:
 
     def flow(self, port: int) -> Flow:
         """What is kept of one target now; nothing has moved if it is not known."""
-        known = {destination.sockaddr[1]: destination.flow for destination in self.association._destinations.values()}
+        known = {destination.sockaddr[1]: destination.flow for destination in self.association._destinations}
         return known.get(port) or Flow(1, "listener", IPv4Address(HOST), 0, "main")
 
     def knows(self, judged: int) -> bool:
@@ -128,12 +128,14 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
             client_host=HOST,
             client_port=0,
             settings=AssociationSettings("strict", 30.0, destinations_max),
-            judge=verdict,
-            admit=lambda flow, permit, new: None,
+            rights=DestinationRights(
+                judge=verdict,
+                admit=lambda flow, permit, new: None,
+                new_flow=lambda: Flow(1, "listener", IPv4Address(HOST), 0, "main", Identity("main", None)),
+                finished=lambda flow, why: ended.append((flow, why)),
+            ),
             resolve=resolve,
             resolve_errors=(OSError,),
-            new_flow=lambda: Flow(1, "listener", IPv4Address(HOST), 0, "main", Identity("main", None)),
-            finished=lambda flow, why: ended.append((flow, why)),
             dropped=lambda reason: drops.update([reason]),
             wrap=kind,
         )
@@ -308,6 +310,6 @@ async def test_what_is_remembered_is_bounded(kind: Kind) -> None:
             running.send(running.ports[0], b"used")
             running.send(port, b"x")
             await settle(partial(running.knows, number))
-        assert len(running.association._contacted) == 3
+        assert len(running.association._destinations._contacted) == 3
         assert [why for _, why in running.ended] == [Termination.FORGOTTEN] * 3
-        assert running.ports[0] in {key[1] for key in running.association._contacted}
+        assert running.ports[0] in {key[1] for key in running.association._destinations._contacted}

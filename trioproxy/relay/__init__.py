@@ -2,6 +2,7 @@
 
 from trioproxy.relay.bind import accept_target, egress_address, listen_for_target
 from trioproxy.relay.datagrams import open_target_side
+from trioproxy.relay.destinations import DestinationRights
 from trioproxy.relay.engines import Relays, make_engine
 from trioproxy.relay.ports import RelayPorts
 from trioproxy.relay.resets import ResetWatch
@@ -13,6 +14,7 @@ __all__ = [
     "ORDERLY",
     "Association",
     "AssociationSettings",
+    "DestinationRights",
     "RelayPorts",
     "RelaySettings",
     "Relays",

@@ -5,6 +5,7 @@ to, policy asked for each destination, names resolved once and pinned.
 """
 
 import errno
+import math
 import socket
 import time
 from collections import OrderedDict
@@ -15,14 +16,13 @@ from typing import Literal, TypeAlias
 import attrs
 import trio
 
-from trioproxy.accounting import Flow, Termination, ended_by
+from trioproxy.accounting import Flow, Termination
 from trioproxy.engine import Channel, Engine
 from trioproxy.limits import Pace
-from trioproxy.policy import CanonicalError, IPAddress, Permit, Verdict, canonical_host
+from trioproxy.policy import CanonicalError, IPAddress, canonical_host
 from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import (
     Address,
-    Command,
     Datagram,
     DatagramError,
     decode_datagram_untrusted,
@@ -30,7 +30,7 @@ from trioproxy.protocol import (
     header_untrusted,
 )
 from trioproxy.relay.datagrams import DatagramSocket, Run, SocketAddress, datagram_socket, socket_address
-from trioproxy.sniff import App, Finding, datagram_app
+from trioproxy.relay.destinations import CLOSED_AT_ONCE, Destination, DestinationRights, Destinations
 
 __all__ = ["Association", "AssociationSettings"]
 
@@ -38,7 +38,6 @@ BATCH_COST = 256  # what is handled in one turn before others get theirs: a data
 NEW_COST = 64  # ... and one to a new destination so much more
 NEW_AT_ONCE = 2_000.0  # new destinations; each leaves a record. A DHT node that starts asks some hundreds ...
 NEW_PER_S = 100.0  # ... and so many in a second from then on; whoever scans for peers wants more
-CLOSED_AT_ONCE = 100  # flows ended in one go
 WAITING_NAMES_MAX = 16  # names one association looks up at the same time
 WAITING_DATAGRAMS_MAX = 8  # kept for each of them; a client repeats what matters
 
@@ -58,31 +57,7 @@ class AssociationSettings:
     destinations_max: int
 
 
-@attrs.define(eq=False)
-class _Destination:
-    """One target of an association: where it is, its flow.
-
-    Attributes:
-        key: the header of what the client sends to it.
-        answer_header: the header of what it answers.
-        rules: by which state of the rules it was judged.
-        finding: what the first datagram was; None: no rule has asked for it.
-        shape: what its datagrams have to pass; None: nothing.
-    """
-
-    key: bytes
-    name: str | None
-    address: IPAddress
-    sockaddr: SocketAddress
-    answer_header: bytes
-    flow: Flow
-    rules: int
-    finding: Finding | None
-    shape: DatagramShape | None
-    sent_s: float = 0.0
-
-
-_Posted: TypeAlias = list[tuple[_Destination, Run]]
+_Posted: TypeAlias = list[tuple[Destination, Run]]
 _Way: TypeAlias = tuple[DatagramSocket, Callable[[SocketAddress, list[bytes]], None]]
 
 
@@ -96,18 +71,14 @@ class Association:
         client_host: the client's address as the kernel writes it.
         client_port: the port it said it will send from, or 0.
         settings: see there.
-        judge: name or None, address, port, client port, what the first datagram was -> verdict. Without the last it
-            may permit no more than to look.
-        admit: a flow, its permit, whether its target is new -> what its datagrams have to pass, or why it may not be.
+        rights: what its destinations need of the session.
         resolve: canonical name -> addresses; raises one of `resolve_errors`.
         resolve_errors: what `resolve` raises.
-        new_flow: a fresh flow for a destination.
-        finished: called with each flow that ended, and why.
         dropped: called with the reason for each datagram that is not relayed.
         wrap: how datagrams go through a socket.
     """
 
-    def __init__(  # noqa: PLR0913 - two sockets, the client, and the five ways in which it needs the rest of the server
+    def __init__(  # noqa: PLR0913 - two sockets, the client, and the ways in which it needs the rest of the server
         self,
         *,
         engine: Engine,
@@ -116,12 +87,9 @@ class Association:
         client_host: str,
         client_port: int,
         settings: AssociationSettings,
-        judge: Callable[[str | None, IPAddress, int, int, Finding | None], Verdict],
-        admit: Callable[[Flow, Permit, bool], DatagramShape | Termination | None],
+        rights: DestinationRights,
         resolve: Callable[[str], Awaitable[tuple[IPAddress, ...]]],
         resolve_errors: tuple[type[Exception], ...],
-        new_flow: Callable[[], Flow],
-        finished: Callable[[Flow, Termination], None],
         dropped: Callable[[str], None],
         wrap: Callable[[socket.socket], DatagramSocket] = datagram_socket,
     ) -> None:
@@ -132,15 +100,11 @@ class Association:
         self._client: SocketAddress = (client_host, client_port)
         self._locked = client_port != 0 and settings.port_lock == "strict"
         self._settings = settings
-        self._judge = judge
-        self._admit = admit
         self._resolve = resolve
         self._resolve_errors = resolve_errors
-        self._new_flow = new_flow
-        self._finished = finished
         self._drop = dropped
-        self._destinations: OrderedDict[bytes, _Destination] = OrderedDict()
-        self._contacted: dict[SocketAddress, _Destination] = {}
+        self._destinations = Destinations(rights, settings.destinations_max, self._judge_later)
+        self._destinations.client_port = client_port
         self._pinned: OrderedDict[str, tuple[IPAddress, ...]] = OrderedDict()
         self._waiting: dict[Address, list[bytes]] = {}
         self._to_targets: _Posted = []  # both are empty between two turns
@@ -150,8 +114,8 @@ class Association:
         self._relayed_s = 0.0  # when the last of those came that went on
         self._budget = 0
         self._left: list[tuple[SocketAddress, list[bytes]]] = []  # of the client's, for the next turn
-        self._rules = 0  # by which state of the rules, counted from the beginning, a destination was judged
         self._new = Pace(NEW_AT_ONCE, NEW_PER_S)
+        self._due_s: set[int] = set()  # when destinations are judged again by themselves
 
     async def relay(self) -> Termination:
         """Relay until nothing has moved for `idle_s`.
@@ -171,33 +135,18 @@ class Association:
 
     def flows(self) -> list[Flow]:
         """Those of the destinations that are known now."""
-        return [destination.flow for destination in self._destinations.values()]
+        return [destination.flow for destination in self._destinations]
 
     def judge_again(self) -> Iterator[None]:
-        """The rules have changed: from now on nothing passes by the old ones.
-
-        Returns:
-            Each step judges one destination and forgets it if it is no longer permitted. There may be thousands, so
-            whoever goes through them lets others have their turn; a datagram does not wait for it.
-        """
-        self._rules += 1
-        return self._judge_all()
-
-    def _judge_all(self) -> Iterator[None]:
-        for destination in list(self._destinations.values()):
-            if self._destinations.get(destination.key) is destination:
-                self._still_permitted(destination)
-            yield
+        """The rules have changed; see `Destinations.judge_again`."""
+        return self._destinations.judge_again()
 
     async def close(self, termination: Termination) -> None:
         """Close both sockets and end every flow, some at a time."""
         for channel in self._channels:
             self._engine.forget(channel)
             channel.sock.close()
-        for count, destination in enumerate(list(self._destinations.values()), start=1):
-            self._forget(destination, termination)
-            if count % CLOSED_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        await self._destinations.close(termination)
 
     def _turn(self, ways: tuple[_Way, ...]) -> bool:
         """Relay what has come, a bounded amount of it; returns whether there is more to do.
@@ -259,12 +208,12 @@ class Association:
                 self._heard_from(sender)
                 run = self._run_to(destination, packet[len(header) :])
 
-    def _run_to(self, destination: _Destination, data: bytes) -> list[bytes] | None:
+    def _run_to(self, destination: Destination, data: bytes) -> list[bytes] | None:
         """Begin a run of datagrams to one destination; None if it is not permitted any more."""
         if not self._still_permitted(destination):
             self._drop("denied")
             return None
-        self._destinations.move_to_end(destination.key)
+        self._destinations.used(destination)
         # By the clock of all other flows: that of Trio is another one.
         if destination.shape is not None and not destination.shape.to_target.take_whole(time.monotonic(), len(data)):
             self._drop("rate_limit")
@@ -288,7 +237,7 @@ class Association:
         if sender != self._client:
             self._send_all()
             self._client = sender
-            self._rules += 1  # rules may name the client's port
+            self._destinations.client_moved(sender[1])
         self._locked = self._settings.port_lock == "strict"
 
     def _first_to(self, datagram: Datagram) -> None:
@@ -343,13 +292,10 @@ class Association:
             self._drop_all("destinations_limit", waiting)
             return
         for address in addresses:
-            verdict = self._judge(name, address, asked.port, self._client[1], None)
-            if isinstance(verdict, Permit) and verdict.sniff:
-                finding = Finding(datagram_app(waiting[0]))
-                verdict = self._judge(name, address, asked.port, self._client[1], finding)
+            permit = self._destinations.permit(name, address, asked.port, waiting[0])
             sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
-            if isinstance(verdict, Permit) and sockaddr is not None:
-                destination = self._remember(asked, name, address, sockaddr, verdict)
+            if permit is not None and sockaddr is not None:
+                destination = self._destinations.open(asked, permit, sockaddr)
                 if destination is None:
                     self._drop_all("limit", waiting)
                     return
@@ -358,60 +304,29 @@ class Association:
                 return
         self._drop_all("denied", waiting)
 
-    def _still_permitted(self, destination: _Destination) -> bool:
-        if destination.rules == self._rules:
-            return True
-        destination.rules = self._rules
-        self._budget -= NEW_COST
-        name, address, port = destination.name, destination.address, destination.sockaddr[1]
-        verdict = self._judge(name, address, port, self._client[1], destination.finding)
-        if isinstance(verdict, Permit) and verdict.sniff:  # too late to look
-            destination.finding = Finding(App.UNKNOWN)
-            verdict = self._judge(name, address, port, self._client[1], destination.finding)
-        if isinstance(verdict, Permit):
-            destination.flow.verdict = verdict
-            shape = self._admit(destination.flow, verdict, False)
-            if not isinstance(shape, Termination):
-                if destination.shape is not None:
-                    destination.shape.leave()
-                destination.shape = shape
-                return True
-            self._forget(destination, shape)
-            return False
-        destination.flow.verdict = verdict
-        self._forget(destination, ended_by(verdict))
-        return False
+    def _still_permitted(self, destination: Destination) -> bool:
+        if not self._destinations.is_judged(destination):
+            self._budget -= NEW_COST
+        return self._destinations.still_permitted(destination)
 
-    def _remember(
-        self, asked: Address, name: str | None, address: IPAddress, sockaddr: SocketAddress, permit: Permit
-    ) -> _Destination | None:
-        """A new destination; None: limits do not let it be."""
-        flow = self._new_flow()
-        flow.verdict = permit
-        shape = self._admit(flow, permit, True)
-        if isinstance(shape, Termination):
-            return None
-        if len(self._destinations) >= self._settings.destinations_max:
-            self._forget(next(iter(self._destinations.values())), Termination.FORGOTTEN)
-        flow.ask(Command.UDP_ASSOCIATE, asked.host, asked.port)
-        key, answer_header = encode_header(asked), encode_header(Address(address, asked.port))
-        finding = permit.request.finding
-        destination = _Destination(key, name, address, sockaddr, answer_header, flow, self._rules, finding, shape)
-        self._destinations[key] = destination
-        return destination
+    def _judge_later(self, at_s: float) -> None:
+        """Judge again then; once for all whose time is over in the same second."""
+        due_s = math.ceil(at_s)
+        if self._nursery is not None and due_s not in self._due_s:
+            self._due_s.add(due_s)
+            self._nursery.start_soon(self._judge_at, due_s)
 
-    def _forget(self, destination: _Destination, termination: Termination) -> None:
-        del self._destinations[destination.key]
-        if self._contacted.get(destination.sockaddr) is destination:
-            del self._contacted[destination.sockaddr]
-        if destination.shape is not None:
-            destination.shape.leave()
-        self._finished(destination.flow, termination)
+    async def _judge_at(self, due_s: int) -> None:
+        await trio.sleep_until(due_s)
+        self._due_s.remove(due_s)
+        for count, _ in enumerate(self.judge_again(), start=1):
+            if count % CLOSED_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     # ---- from a target to the client
 
     def _from_target(self, sender: SocketAddress, packets: list[bytes]) -> None:
-        destination = self._contacted.get(sender)
+        destination = self._destinations.answering(sender)
         if destination is None or self._now_s - destination.sent_s > self._settings.idle_s:
             self._drop_all("stranger_target", packets)
         elif self._still_permitted(destination):
@@ -435,15 +350,14 @@ class Association:
     def _send_all(self) -> None:
         if self._to_targets:
             for destination, size in self._sent(self._target_side, self._to_targets, "target_busy"):
-                destination.sent_s = self._now_s
                 destination.flow.bytes_to_target += size
-                self._contacted[destination.sockaddr] = destination
+                self._destinations.contacted(destination, self._now_s)
         if self._to_client:
             for destination, size in self._sent(self._client_side, self._to_client, "client_busy"):
                 destination.flow.bytes_to_client += size
-                self._destinations.move_to_end(destination.key)
+                self._destinations.used(destination)
 
-    def _sent(self, side: DatagramSocket, posted: _Posted, busy: str) -> Iterator[tuple[_Destination, int]]:
+    def _sent(self, side: DatagramSocket, posted: _Posted, busy: str) -> Iterator[tuple[Destination, int]]:
         """Send; yields the destinations of what went at least in part, and how many octets of payload that were."""
         side.send(run for _, run in posted)
         for destination, run in posted:
