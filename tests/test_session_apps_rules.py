@@ -198,7 +198,7 @@ async def test_nobody_looks_at_datagrams_where_no_rule_asks(tmp_path: Path, monk
     def nobody(payload: bytes) -> App:
         raise AssertionError(payload)
 
-    monkeypatch.setattr("trioproxy.relay.udp.datagram_app", nobody)
+    monkeypatch.setattr("trioproxy.relay.destinations.datagram_app", nobody)
     rules = {"global": ["udp:*(*)->*(9) app=quic", "tcp:*(*)->*(*) app=tls", "udp:*(*)->*(*)"]}
     async with (
         running_server(tmp_path, rules=rules) as running,
