@@ -285,6 +285,23 @@ def test_a_changed_size_keeps_what_was_used() -> None:
         world.of(ALICE)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        'tcp:*(*)->*(*) quota=1MB/day note="for the holidays"',
+        "tcp:*(*)->*(*) rate=8Mbit quota=900kB/day log=yes",
+        "tcp:*(*)->*(*) quota=1MB/day scan=ignore",
+    ],
+)
+def test_a_changed_rule_keeps_what_was_used(changed: str) -> None:
+    """A note, a rate or another size does not begin the quota anew; a rule about other flows has one of its own."""
+    world = World()
+    world.have(ALICE, QUOTA).charge(1_000_000)
+    with pytest.raises(OverQuotaError):
+        world.of(ALICE, changed)
+    world.have(ALICE, "tcp:*(*)->*(443) quota=1MB/day")
+
+
 def test_another_period_and_back_again() -> None:
     """Each counts what was used while it held; none is a way to begin anew, not even on the first of a month."""
     world = World({"global": "quota=1MB/day"}, now=datetime(2026, 3, 1, 12, tzinfo=UTC))
@@ -353,7 +370,8 @@ def test_what_is_known_late_counts_for_who_asked_early() -> None:
     allowances = world.another()
     with pytest.raises(OverQuotaError):
         allowances.of(ALICE, "192.0.2.1", [term(QUOTA)])
-    allowances.restore({QuotaKey("main", "alice", "global", QUOTA, datetime(2026, 3, 10, tzinfo=UTC)): 1_000_000})
+    key = QuotaKey("main", "alice", "global", "tcp:*(*)->*(*), by the day", datetime(2026, 3, 10, tzinfo=UTC))
+    allowances.restore({key: 1_000_000})
     with pytest.raises(OverQuotaError, match="1MB/day"):
         allowances.of(ALICE, "192.0.2.1", [term(QUOTA)])
 

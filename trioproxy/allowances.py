@@ -30,8 +30,7 @@ _EACH: Final = "limit for each user"
 _TOGETHER: Final = "limit for all together"
 _OVER_QUOTA: Final = "over quota"
 
-_Key: TypeAlias = tuple[str, str, str, str]  # tenant, owner, scope, rule or which kind of limit
-_Values: TypeAlias = tuple[Rates | None, int | None, Quota | None, Rates | None]
+_Key: TypeAlias = tuple[str, str, str, str]  # tenant, owner, scope, what the rule is about or which kind of limit
 
 
 class OverQuotaError(Exception):
@@ -85,11 +84,13 @@ class _Account:
     """A quota that flows share.
 
     Attributes:
+        source: the rule, or which kind of template, that sets the quota now.
         over_quota_rate: how fast they go on together when it is used up; None: they do not.
     """
 
     key: _Key
     quota: QuotaAccount
+    source: str = ""
     over_quota_rate: Rates | None = None
     flows: int = 0
 
@@ -213,11 +214,11 @@ class Allowances:
         now = self.now()
         states = []
         for account in self._collect(identity, source, terms)[1]:
-            _, _, scope, rule = account.key
-            quota = account.quota
-            states.append(
-                QuotaState(scope, rule, quota.quota, quota.left(now), quota.period(now)[1], account.over_quota_rate)
+            quota, ends_at = account.quota, account.quota.period(now)[1]
+            state = QuotaState(
+                account.key[2], account.source, quota.quota, quota.left(now), ends_at, account.over_quota_rate
             )
+            states.append(state)
         return states
 
     def _collect(self, identity: Identity, source: str, terms: Iterable[Term]) -> tuple[list[_Share], list[_Account]]:
@@ -230,27 +231,26 @@ class Allowances:
         shares: list[_Share] = []
         accounts: list[_Account] = []
         for term in terms:
-            key = (tenant, owner, term.scope, term.text)
-            self._add(shares, accounts, key, (term.rule.rate, term.rule.burst, term.rule.quota, None))
+            rule = term.rule
+            if rule.rate is not None:
+                shares.append(self._share((tenant, owner, term.scope, term.text), rule.rate, rule.burst))
+            if rule.quota is not None:
+                account = self._account((tenant, owner, term.scope, rule.counted_as), rule.quota)
+                account.source = term.text
+                accounts.append(account)
         each = book.each(identity).limit
-        self._add(shares, accounts, (tenant, owner, "", _EACH), _values(each))
+        self._add(shares, accounts, (tenant, owner, "", _EACH), each)
         for scope, limit in book.together(identity):
-            self._add(shares, accounts, _together_key(scope), _values(limit))
+            self._add(shares, accounts, _together_key(scope), limit)
         return shares, accounts
 
-    def _add(
-        self,
-        shares: list[_Share],
-        accounts: list[_Account],
-        key: _Key,
-        values: _Values,
-    ) -> None:
-        rates, burst, quota, over_quota_rate = values
-        if rates is not None:
-            shares.append(self._share(key, rates, burst))
-        if quota is not None:
-            account = self._account(key, quota)
-            account.over_quota_rate = over_quota_rate
+    def _add(self, shares: list[_Share], accounts: list[_Account], key: _Key, limit: Limit) -> None:
+        """Those of a template."""
+        if limit.rate is not None:
+            shares.append(self._share(key, limit.rate, limit.burst))
+        if limit.quota is not None:
+            account = self._account(key, limit.quota)
+            account.source, account.over_quota_rate = key[3], limit.over_quota_rate
             accounts.append(account)
 
     def _share(self, key: _Key, rates: Rates, burst: int | None) -> _Share:
@@ -264,8 +264,7 @@ class Allowances:
         return share
 
     def _account(self, key: _Key, quota: Quota) -> _Account:
-        if key[3] in (_EACH, _TOGETHER):  # what was used of another period's quota is another sum
-            key = (*key[:3], f"{key[3]}, by the {quota.period.value}")
+        key = (*key[:3], f"{key[3]}, by the {quota.period.value}")  # what was used in other periods is another sum
         account, zone = self._accounts.get(key), self._zone_of(key[0])
         if account is None:
             account = self._accounts[key] = _Account(key, QuotaAccount(quota, zone))
@@ -375,10 +374,6 @@ class Allowances:
         targets[address, port] = now_s
         targets.move_to_end((address, port))
         return True
-
-
-def _values(limit: Limit) -> _Values:
-    return limit.rate, limit.burst, limit.quota, limit.over_quota_rate
 
 
 def _together_key(scope: Scope) -> _Key:

@@ -240,7 +240,7 @@ def test_says_what_is_left_of_quotas(cli: Command, data_dir: Path) -> None:
     cli("limit", "set", "user:alice", "quota=1MB/day", "over_quota_rate=1Mbit")
     now = datetime.now(UTC)
     with UsageStore.open(usage_path(data_dir / "trioproxy.db"), create=True) as store:
-        rule = "tcp:*(*)->*(*) quota=5GB/month"
+        rule = "tcp:*(*)->*(*), by the month"
         begins_at, _ = period_of(Period.MONTH, now, system_zone())
         store.add_quota_deltas([(QuotaKey("main", "alice", "user:alice", rule, begins_at), 2 * 10**9)])
         begins_at, _ = period_of(Period.DAY, now, system_zone())
@@ -250,9 +250,9 @@ def test_says_what_is_left_of_quotas(cli: Command, data_dir: Path) -> None:
     assert "quota: 3.00 GB of 5GB/month left until " in text
     assert "quota: 1MB/day is used up, so at most 1Mbit until " in text
     [address] = json.loads(cli(*question, "--json").out)["addresses"]
-    assert [(state["quota"], state["left_bytes"]) for state in address["quotas"]] == [
-        ("5GB/month", 3 * 10**9),
-        ("1MB/day", 0),
+    assert [(state["rule"], state["quota"], state["left_bytes"]) for state in address["quotas"]] == [
+        ("tcp:*(*)->*(*) quota=5GB/month", "5GB/month", 3 * 10**9),
+        ("limit for each user", "1MB/day", 0),
     ]
 
 
@@ -261,7 +261,7 @@ def test_says_that_a_quota_refuses_what_the_rules_allow(cli: Command, data_dir: 
     cli("user", "add", "alice", "--generate")
     cli("rule", "add", "user:alice", "tcp:*(*)->*(*) quota=1MB/day")
     begins_at, _ = period_of(Period.DAY, datetime.now(UTC), system_zone())
-    key = QuotaKey("main", "alice", "user:alice", "tcp:*(*)->*(*) quota=1MB/day", begins_at)
+    key = QuotaKey("main", "alice", "user:alice", "tcp:*(*)->*(*), by the day", begins_at)
     with UsageStore.open(usage_path(data_dir / "trioproxy.db"), create=True) as store:
         store.add_quota_deltas([(key, 10**6)])
     question = ("rule", "explain", "--user", "alice", "--source", "10.1.2.3", "tcp", "192.0.2.1:443")

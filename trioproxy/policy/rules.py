@@ -1,7 +1,7 @@
 """One rule: what it says, how it is written, and whether it fits a question."""
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final, Self, TypeAlias
 
 import attrs
@@ -37,6 +37,7 @@ EVERY_PORT: Final[Ports] = ((0, 65535),)  # `*`; port 0 ("not known" in BIND and
 EVERYWHERE: Final[Ranges] = ((0, ADDRESS_LAST),)
 DATAGRAM_APPS: Final = frozenset({App.QUIC, App.DNS, App.STUN})  # what is told apart in datagrams; the rest is in TCP
 
+_UNCOUNTED: Final = frozenset({"rate", "burst", "quota", "grace", "scan", "log", "note"})
 _EVERY_PROTOCOL: Final = frozenset(RuleProtocol)
 _SINGLE: Final = {protocol: frozenset({protocol}) for protocol in RuleProtocol}
 _TCP: Final = _SINGLE[RuleProtocol.TCP]
@@ -151,6 +152,8 @@ class Rule:
         http_host: about HTTP to one of these; an address stands in them by its canonical text.
         scan_ignored: what it permits is no scan, however many ports and targets there are.
         asks: whether it has to be known what the flow is.
+        counted_as: what its quota is known by: the rule without what may change meanwhile (rates, sizes, notes); empty
+            where there is no quota.
         has_terms: whether it puts its flows under terms: a rate, a quota, hours, no look for scans.
         protocols: what it can speak about: `any:` with `app=tls` is about TCP alone, and nobody looks into what BIND
             carries.
@@ -177,6 +180,7 @@ class Rule:
     scan_ignored: bool = False
     asks: bool = attrs.field(init=False, eq=False, repr=False)
     has_terms: bool = attrs.field(init=False, eq=False, repr=False)
+    counted_as: str = attrs.field(init=False, eq=False, repr=False)
     protocols: frozenset[RuleProtocol] = attrs.field(init=False, eq=False, repr=False)
     _plain: bool = attrs.field(init=False, eq=False, repr=False)
     _source_ranges: Ranges = attrs.field(init=False, eq=False, repr=False)
@@ -190,6 +194,10 @@ class Rule:
     def _puts_under_terms(self) -> bool:
         terms = (self.rate, self.quota, self.hours)
         return self.allow and (self.scan_ignored or any(term is not None for term in terms))
+
+    @counted_as.default
+    def _what_it_is_about(self) -> str:
+        return self._text(_UNCOUNTED) if self.quota is not None else ""
 
     @protocols.default
     def _protocols_of_word_and_apps(self) -> frozenset[RuleProtocol]:
@@ -211,11 +219,15 @@ class Rule:
         return host_ranges(self.destination)
 
     def __str__(self) -> str:
+        return self._text()
+
+    def _text(self, without: Container[str] = ()) -> str:
+        """As it is written, but for these options."""
         words = [] if self.allow else ["deny"]
         source = f"{host_text(self.source)}({ports_text(self.source_ports)})"
         destination = f"{host_text(self.destination)}({ports_text(self.destination_ports)})"
         words.append(f"{self.protocol.value if self.protocol else 'any'}:{source}->{destination}")
-        words += (f"{key}={_quoted(value)}" for key, value in self._options() if value)
+        words += (f"{key}={_quoted(value)}" for key, value in self._options() if value and key not in without)
         return " ".join(words)
 
     def _options(self) -> Iterator[tuple[str, str]]:
