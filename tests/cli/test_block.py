@@ -64,7 +64,7 @@ def test_list(cli: Command) -> None:
     assert head.split() == ["ID", "WHAT", "TENANT", "UNTIL", "SET", "BY", "AT", "REASON"]
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d \S+"
     assert re.fullmatch(rf"1   user physics/bob +physics +{moment} +alice +{moment} +attack", user)
-    assert re.fullmatch(rf"2   target \*\.example\.org:443 +all +removed +alice +{moment} +attack", target)
+    assert re.fullmatch(rf"2   target \*\.example\.org:443 +all +no end +alice +{moment} +attack", target)
     first, second = json.loads(cli("block", "list", "--json").out)
     assert before <= datetime.fromisoformat(first.pop("set_at")) <= datetime.now(UTC)
     ends_at = datetime.fromisoformat(first.pop("ends_at"))
@@ -127,6 +127,7 @@ def test_remove(cli: Command, data_dir: Path) -> None:
         (["everything", "--tenant", "chemistry"], 1, "there is no tenant 'chemistry', only main, physics"),
         (["everything", "--for", "long"], 1, "'long' is no duration"),
         (["everything", "--for", "0h"], 1, "'0h' is no duration"),
+        (["everything", "--for", "-1h"], 1, "'-1h' is no duration"),
     ],
 )
 def test_a_typing_mistake_blocks_nothing(
@@ -155,7 +156,9 @@ def test_a_name_that_nobody_has(cli: Command) -> None:
     """Most often a typing mistake, and then somebody else goes on; the block is kept."""
     cli("user", "add", "alice", "--generate")
     assert cli("block", "add", "user", "alice", "--reason", "attack").err == ""
-    assert cli("block", "add", "user", "alcie", "--reason", "x").err == "note: there is no local user alcie yet\n"
+    assert cli("block", "add", "user", "alcie", "--reason", "x").err == (
+        "note: there is no local user alcie; a typing mistake?\n"
+    )
 
 
 @pytest.mark.parametrize("has_name", [True, False])

@@ -1,5 +1,7 @@
 """`trioproxy user`: everything about local users, tenant by tenant."""
 
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -234,11 +236,13 @@ def test_a_user_without_a_usable_password(cli: Command, data_dir: Path) -> None:
 
 def test_every_obstacle_shows(cli: Command) -> None:
     """The help desk sees all reasons at once."""
-    add(cli, "alice", "--no-proxy", "--valid-until", "2020-01-01", "--valid-from", "2036-01-01")
+    add(cli, "alice", "--no-proxy", "--valid-from", "2036-01-01")
     cli("user", "disable", "alice")
     shown = cli("user", "show", "alice").out
-    for part in ("is disabled", "expired on 2020-01-02", "is valid from 2036-01-01", "is not a member of system-proxy"):
+    for part in ("is disabled", "is valid from 2036-01-01", "is not a member of system-proxy"):
         assert part in shown
+    cli("user", "change", "alice", "--valid-from", "always", "--valid-until", "2020-01-01")
+    assert "expired on 2020-01-02" in cli("user", "show", "alice").out
 
 
 def test_groups(cli: Command) -> None:
@@ -289,3 +293,20 @@ def test_a_tenant_that_the_configuration_does_not_name_any_more(cli: Command, da
     (tmp_path / "trioproxy.toml").write_text("", encoding="utf-8")
     assert cli("user", "list", "--all-tenants").lines[1].split()[:2] == ["physics/bob", "no"]
     assert "the store has users, rules, limits or blocks of tenant physics, which" in cli("check").err
+
+
+def test_never_valid(cli: Command) -> None:
+    """An end before the begin is a mistake, also together with what is stored; an end that is over may be meant."""
+    backwards = ("--valid-from", "2031-01-02", "--valid-until", "2031-01-01")
+    refused = cli("user", "add", "alice", "--generate", *backwards)
+    assert (refused.code, refused.out) == (1, "")
+    assert re.fullmatch(
+        r"trioproxy: valid from 2031-01-02 00:00 \S+ until 2031-01-02 00:00 \S+ is never: the end comes first\n",
+        refused.err,
+    )
+    assert cli("user", "add", "alice", "--generate", "--valid-until", "2031-01-01").err == ""
+    assert cli("user", "change", "alice", "--valid-from", "2031-06-01").code == 1
+    assert json.loads(cli("user", "show", "alice", "--json").out)["valid_from"] is None
+    past = cli("user", "change", "alice", "--valid-until", "2001-01-01")
+    assert past.code == 0
+    assert re.fullmatch(r"note: that is over already: 2001-01-02 00:00 \S+\n", past.err)

@@ -31,7 +31,7 @@ def add(  # noqa: PLR0913 - the options of a command
     /,
     *,
     reason: str,
-    duration: Annotated[str | None, Parameter(name="--for")] = None,
+    duration: Annotated[str | None, Parameter(name="--for", allow_leading_hyphen=True)] = None,
     tenant: str | None = None,
     place: Place = HERE,
 ) -> None:
@@ -58,7 +58,7 @@ def add(  # noqa: PLR0913 - the options of a command
             raise Failure(str(error)) from error
         say(f"{block} ({_end(block)})")
         if subject.user is not None:
-            note_nobody(subject.user, config, store)
+            note_nobody([subject.user], config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy block list --json`")
@@ -148,7 +148,7 @@ def _row(block: Block) -> list[str]:
         str(block.id),
         str(block.subject),
         block.tenant or "all",
-        show_moment(block.ends_at) or "removed",
+        show_moment(block.ends_at) or "no end",
         block.set_by,
         show_moment(block.set_at),
         block.reason,

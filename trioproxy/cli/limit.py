@@ -41,7 +41,7 @@ def set_limit(scope: str, word: str, /, *more: str, together: bool = False, plac
         except ValueError as error:
             raise Failure(str(error)) from error
         say(f"{_whom(party)}: {limit}" if limit.texts() else f"{_whom(party)}: no limit any more")
-        note_nobody(party.scope, config, store)
+        note_nobody([party.scope], config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy limit list group:students --json`")
@@ -74,6 +74,8 @@ def list_limits(
             for party, limit in store.limits.all().items()
             if (party.scope == wanted if wanted is not None else shown is None or party.scope.tenant in shown)
         }
+        if wanted is not None and not limits:
+            note_nobody([wanted], config, store)
     if as_json:
         show_json(
             [
@@ -86,8 +88,11 @@ def list_limits(
             [str(party.scope), "together" if party.together else "each", str(limit)] for party, limit in limits.items()
         ]
         show_table(["SCOPE", "FOR", "LIMIT"], rows)
+    elif wanted is not None:
+        say(f"no limits of {wanted} but those of the configuration")
     else:
-        say("no limits but those of the configuration")
+        whose = "of any scope" if all_tenants else f"for everybody or in tenant {select_tenant(tenant, config)}"
+        say(f"no limits {whose} but those of the configuration")
 
 
 @app.command(help_epilogue="Example: `trioproxy limit remove tenant:physics --together`")

@@ -1,6 +1,6 @@
 """Which installation a command is about: its configuration, its store, and the names of its users and tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +17,12 @@ from trioproxy.store import Store, path_from_url
 __all__ = ["HERE", "Place", "check_tenant", "note_nobody", "parse_groups", "parse_scope", "parse_user", "select_tenant"]
 
 STORE_FILE: Final = "trioproxy.db"
+
+_NAMED_MAX: Final = 10  # names in one note: an import may bring thousands
+_NOBODY: Final = {
+    ScopeKind.USER: "there is no local user",
+    ScopeKind.GROUP: "no local user is in the group",
+}
 
 
 def _path(_: type, tokens: Sequence[Token]) -> Any:  # noqa: ANN401 - as the library wants it
@@ -128,12 +134,24 @@ def select_tenant(tenant: str | None, config: Config) -> str:
     return tenant or DEFAULT_TENANT
 
 
-def note_nobody(scope: Scope, config: Config, store: Store) -> None:
+def note_nobody(scopes: Collection[Scope], config: Config, store: Store) -> None:
     """A name that nobody has is most often a typing mistake; but another backend may know it."""
-    if scope.kind not in (ScopeKind.USER, ScopeKind.GROUP):
-        return
-    users = store.users.all(scope.tenant)
-    names = {name for user in users for name in ((user.name,) if scope.kind is ScopeKind.USER else user.groups)}
-    if scope.name not in names and config.tenants()[scope.tenant].backends == ("local",):
-        what = "there is no local user" if scope.kind is ScopeKind.USER else "no local user is in the group"
-        warn(f"{what} {scope.owner} yet")
+    tenants = config.tenants()
+    asked = [
+        scope
+        for scope in scopes
+        if scope.kind in (ScopeKind.USER, ScopeKind.GROUP) and tenants[scope.tenant].backends == ("local",)
+    ]
+    known = {scope for tenant in {scope.tenant for scope in asked} for scope in _known(tenant, store)}
+    for kind, words in _NOBODY.items():
+        names = [scope.owner for scope in asked if scope.kind is kind and scope not in known]
+        if names:
+            more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+            warn(f"{words} {', '.join(names[:_NAMED_MAX])}{more}; a typing mistake?")
+
+
+def _known(tenant: str, store: Store) -> Iterator[Scope]:
+    """The local users of a tenant and their groups."""
+    for user in store.users.all(tenant):
+        yield Scope(ScopeKind.USER, tenant, user.name)
+        yield from (Scope(ScopeKind.GROUP, tenant, name) for name in user.groups)

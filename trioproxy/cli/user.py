@@ -1,6 +1,7 @@
 """`trioproxy user`: the local users of each tenant."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 import attrs
@@ -8,8 +9,8 @@ from cyclopts import App, Parameter
 
 from auth.local import LocalUser
 from auth.passwords import hash_password
-from trioproxy.cli.moments import parse_begin, parse_end, parse_sources
-from trioproxy.cli.output import count, say, usage
+from trioproxy.cli.moments import parse_begin, parse_end, parse_sources, show_moment
+from trioproxy.cli.output import Failure, count, say, usage, warn
 from trioproxy.cli.passwords import make_password, read_password
 from trioproxy.cli.place import HERE, Place, parse_groups, parse_user
 from trioproxy.cli.user_import import import_users
@@ -79,6 +80,7 @@ def add(  # noqa: PLR0913 - the options of a command
     wanted = parse_user(name, config)
     groups = parse_groups(group) | (frozenset() if no_proxy else {config.tenants()[wanted.tenant].proxy_group})
     begin, end, sources = parse_begin(valid_from), parse_end(valid_until), parse_sources(source)
+    _check_validity(begin, end)
     with place.open_store(config, create=True) as store:
         if store.users.find(wanted.tenant, wanted.name) is not None:  # before anybody types a password
             raise EntryError(f"there already: user {wanted.owner}")
@@ -97,6 +99,7 @@ def add(  # noqa: PLR0913 - the options of a command
             ]
         )
     say(f"user {wanted.owner} added, groups: {', '.join(sorted(groups)) or 'none'}")
+    _note_past(end)
     _show_generated(password, secret)
 
 
@@ -166,14 +169,17 @@ def change(
     begin, end, sources = parse_begin(valid_from or "always"), parse_end(valid_until or "never"), parse_sources(source)
 
     def apply(user: LocalUser) -> LocalUser:
-        return attrs.evolve(
+        changed = attrs.evolve(
             user,
             valid_from=user.valid_from if valid_from is None else begin,
             valid_until=user.valid_until if valid_until is None else end,
             sources=sources if source else user.sources,
         )
+        _check_validity(changed.valid_from, changed.valid_until)
+        return changed
 
     _change(name, place, apply, "changed")
+    _note_past(end)
 
 
 @app.command(help_epilogue="Example: `trioproxy user group alice --add staff --remove guests`")
@@ -219,6 +225,16 @@ def _change(name: str, place: Place, change: Callable[[LocalUser], LocalUser], d
     with place.open_store(config) as store:
         store.users.change(wanted.tenant, wanted.name, change)
     say(f"user {wanted.owner} {done}")
+
+
+def _check_validity(begin: datetime | None, end: datetime | None) -> None:
+    if begin is not None and end is not None and begin >= end:
+        raise Failure(f"valid from {show_moment(begin)} until {show_moment(end)} is never: the end comes first")
+
+
+def _note_past(end: datetime | None) -> None:
+    if end is not None and end <= datetime.now(UTC):
+        warn(f"that is over already: {show_moment(end)}")
 
 
 def _new_password(source: PasswordSource) -> str:
