@@ -133,3 +133,17 @@ def test_check_counts_and_names_foreign_tenants(limited: Command) -> None:
     assert limited("check").lines[-2].endswith("1 local user, 0 rules in 0 layers, 4 limits")
     limited("block", "add", "everything", "--reason", "attack")
     assert limited("check").lines[-2].endswith("4 limits, 1 block")
+
+
+def test_a_key_that_needs_another(limited: Command) -> None:
+    """Another scope may have that one, so it is kept; most often it was forgotten."""
+    assert limited("limit", "set", "tenant:main", "burst=2MB", "over_quota_rate=1Mbit").err == (
+        "note: burst does nothing by itself: it needs rate=, here or from another scope\n"
+        "note: over_quota_rate does nothing by itself: it needs quota=, here or from another scope\n"
+    )
+    assert limited("limit", "set", "tenant:main", "rate=2Mbit", "quota=1GB/day").err == ""
+
+
+def test_one_of_several_limits_goes_another_way(limited: Command) -> None:
+    """`limit remove` takes a scope alone; the answer says how to take one key away."""
+    assert "`trioproxy limit set SCOPE KEY=none`" in limited("limit", "remove", "global", "rate").err

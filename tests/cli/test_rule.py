@@ -186,3 +186,10 @@ def test_remove(cli: Command) -> None:
         f"rule 1 removed from user:a: {ANY}",
     ]
     assert cli("rule", "list").out.endswith(": nothing is allowed\n")
+
+
+def test_the_same_rule_twice(cli: Command) -> None:
+    """It is kept, and does nothing."""
+    cli("rule", "add", "global", ANY)
+    assert cli("rule", "add", "tenant:main", ANY).err == ""
+    assert cli("rule", "add", "global", ANY).err == "note: global has the same rule already: 1; the first one decides\n"

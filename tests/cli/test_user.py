@@ -267,8 +267,6 @@ def test_remove_takes_the_rules_along(cli: Command) -> None:
 
 def test_json(cli: Command) -> None:
     """DESIGN section 5: --json where it lists; times with their zone, and never a hash."""
-    import json  # noqa: PLC0415 - for this test
-
     add(cli, "alice", "--valid-until", "2036-12-31T00:00+00:00")
     listed = cli("user", "list", "--json").out
     described = {
@@ -283,7 +281,12 @@ def test_json(cli: Command) -> None:
     }
     assert json.loads(listed) == [described]
     shown = cli("user", "show", "alice", "--json").out
-    assert json.loads(shown) == described | {"obstacles": [], "rules": []}
+    assert json.loads(shown) == described | {
+        "obstacles": [],
+        "blocks": [],
+        "limits": {"each": [], "together": []},
+        "rules": [],
+    }
     assert "argon2" not in listed + shown
 
 
@@ -310,3 +313,57 @@ def test_never_valid(cli: Command) -> None:
     past = cli("user", "change", "alice", "--valid-until", "2001-01-01")
     assert past.code == 0
     assert re.fullmatch(r"note: that is over already: 2001-01-02 00:00 \S+\n", past.err)
+
+
+def test_groups_that_nobody_knows(cli: Command) -> None:
+    """Most often typing mistakes; what is kept may be meant, so it is a note."""
+    add(cli, "alice", "--group", "staff")
+    add(cli, "bob")
+    cli("rule", "add", "group:lab", "tcp:*(*)->*(443)")
+    assert cli("user", "group", "bob", "--add", "system-proxi").err == (
+        "note: nobody else is in the group system-proxi, and no rule is about it; a typing mistake?\n"
+    )
+    assert cli("user", "group", "bob", "--add", "staff", "--add", "lab").err == ""
+    assert cli("user", "group", "bob", "--remove", "stuff").err == "note: bob was not in the group stuff\n"
+    assert cli("user", "group", "bob", "--remove", "system-proxy").err == (
+        "note: bob cannot log in any more: system-proxy is the group of those who may\n"
+    )
+    assert cli("user", "group", "bob", "--add", "system-proxy").err == ""
+
+
+def test_show_what_holds_for_a_user(cli: Command) -> None:
+    """The help desk sees blocks and limits, whoever set them, beside the account."""
+    add(cli, "alice", "--group", "staff")
+    assert "limits  none but those of the configuration" in cli("user", "show", "alice").lines
+    cli("limit", "set", "group:staff", "rate=10Mbit")
+    cli("limit", "set", "--together", "global", "rate=1Gbit")
+    cli("limit", "set", "tenant:physics", "sessions=5")
+    cli("block", "add", "user", "alice", "--reason", "stolen laptop")
+    cli("block", "add", "everything", "--tenant", "physics", "--reason", "attack")
+    assert cli("user", "show", "alice").lines[1:] == [
+        "state   active, blocked",
+        "groups  staff, system-proxy",
+        "valid   always",
+        "from    any",
+        "        every request is refused by block 1 of user alice: stolen laptop (until it is removed)",
+        "limits",
+        "        rate=10Mbit for each user, says group:staff",
+        "        rate=1Gbit for everybody in global together",
+        "rules   none",
+    ]
+    shown = json.loads(cli("user", "show", "alice", "--json").out)
+    assert [block["id"] for block in shown["blocks"]] == [1]
+    assert shown["limits"]["each"] == [{"key": "rate", "value": "10Mbit", "scopes": ["group:staff"]}]
+
+
+def test_remove_says_what_goes_and_what_stays(cli: Command) -> None:
+    """Rules and limits go; a block keeps out whoever gets the name."""
+    add(cli, "alice")
+    cli("limit", "set", "user:alice", "rate=1Mbit")
+    cli("block", "add", "user", "alice", "--reason", "theft")
+    cli("block", "add", "everything", "--reason", "attack")
+    result = cli("user", "remove", "alice")
+    assert result.out == "user alice removed, with 0 rules and the limits\n"
+    assert result.err == (
+        "note: block 1 of user alice: theft stays, for whoever gets the name; `trioproxy block remove 1` lifts it\n"
+    )

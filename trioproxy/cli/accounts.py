@@ -1,15 +1,18 @@
 """What there is to say about a local user: for listings, and for `rule explain`."""
 
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
+from auth import Identity
 from auth.local import LocalUser
 from auth.passwords import DEFAULT_PASSWORDS
 from trioproxy.cli.moments import show_moment, show_sources
+from trioproxy.policy.blocks import Block, BlockKind
+from trioproxy.policy.limits import LimitBook
 from trioproxy.policy.scope import Scope, ScopeKind
 
-__all__ = ["describe", "obstacles", "owner", "state"]
+__all__ = ["blocks_of", "describe", "limit_lines", "limits_as_json", "obstacles", "owner", "show_end", "state"]
 
 
 def owner(user: LocalUser) -> str:
@@ -46,6 +49,44 @@ def describe(user: LocalUser, proxy_group: str, now: datetime) -> dict[str, obje
         "valid_from": user.valid_from.isoformat() if user.valid_from else None,
         "valid_until": user.valid_until.isoformat() if user.valid_until else None,
         "sources": None if user.sources is None else list(user.sources),
+    }
+
+
+def blocks_of(user: Scope, blocks: Iterable[Block]) -> list[Block]:
+    """Those in force that keep this user out wherever the user comes from and whatever is asked for."""
+    now = datetime.now(UTC)
+    return [
+        block
+        for block in blocks
+        if (block.ends_at is None or now < block.ends_at)
+        and block.tenant in (None, user.tenant)
+        and (block.subject.user == user or block.subject.kind is BlockKind.EVERYTHING)
+    ]
+
+
+def show_end(block: Block) -> str:
+    """How long it holds."""
+    return f"until {show_moment(block.ends_at)}" if block.ends_at else "until it is removed"
+
+
+def limit_lines(limits: LimitBook, identity: Identity) -> Iterator[str]:
+    """The limits that hold for somebody, and who says so."""
+    each = limits.each(identity)
+    for key, text in each.limit.texts().items():
+        yield f"{key}={text} for each user, says {' with '.join(map(str, each.origins[key]))}"
+    for scope, limit in limits.together(identity):
+        yield f"{limit} for everybody in {scope} together"
+
+
+def limits_as_json(limits: LimitBook, identity: Identity) -> dict[str, object]:
+    """The same for programs."""
+    each = limits.each(identity)
+    return {
+        "each": [
+            {"key": key, "value": text, "scopes": list(map(str, each.origins[key]))}
+            for key, text in each.limit.texts().items()
+        ],
+        "together": [{"scope": str(scope), "limit": limit.texts()} for scope, limit in limits.together(identity)],
     }
 
 

@@ -42,6 +42,13 @@ _COMMANDS: Final = {
 }
 
 
+# Where there are too many words.
+_ADVICE: Final = {
+    "rule add": "put the rule in quotes",
+    "limit remove": "`trioproxy limit set SCOPE KEY=none` takes one of several limits away",
+}
+
+
 def make_app() -> App:
     """The whole command line."""
     app = App(
@@ -107,18 +114,19 @@ def _usage_message(error: CycloptsError) -> str:
             return "passwords are never given on the command line, where others can read them; use --password-stdin"
         case UnusedCliTokensError():
             # Not repeated: what does not belong there may be a password.
-            return f"there are more arguments than this command takes{_quotes(error)}"
+            return f"there are more arguments than this command takes{_advice(error)}"
         case UnknownOptionError() if (error.token.keyword or error.token.value).startswith("->"):
-            return f"-> is no option{_quotes(error)}"
+            return f"-> is no option{_advice(error)}"
         case MissingArgumentError():
             return _missing(error)
         case _:
             return str(error)
 
 
-def _quotes(error: CycloptsError) -> str:
-    """A rule that the shell has taken apart is a usual mistake."""
-    return "; put the rule in quotes" if tuple(error.command_chain or ()) == ("rule", "add") else ""
+def _advice(error: CycloptsError) -> str:
+    """What is most often the matter."""
+    advice = _ADVICE.get(" ".join(error.command_chain or ()))
+    return f"; {advice}" if advice else ""
 
 
 def _missing(error: MissingArgumentError) -> str:

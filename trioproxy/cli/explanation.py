@@ -8,6 +8,7 @@ import attrs
 from auth import Identity
 from auth.throttle import source_key
 from trioproxy.allowances import Allowances, QuotaState
+from trioproxy.cli.accounts import limits_as_json
 from trioproxy.cli.block import describe_block
 from trioproxy.policy import (
     AccessRequest,
@@ -219,19 +220,7 @@ class Case:
             "allowed": permitted and not self.refused,
             "login_refused": list(self.refused),
             "addresses": [self._address_as_json(explanation) for explanation in explanations],
-            "limits": self._limits_as_json(),
-        }
-
-    def _limits_as_json(self) -> dict[str, object]:
-        each = self.limits.each(self.identity)
-        return {
-            "each": [
-                {"key": key, "value": text, "scopes": list(map(str, each.origins[key]))}
-                for key, text in each.limit.texts().items()
-            ],
-            "together": [
-                {"scope": str(scope), "limit": limit.texts()} for scope, limit in self.limits.together(self.identity)
-            ],
+            "limits": limits_as_json(self.limits, self.identity),
         }
 
     def _address_as_json(self, explanation: Explanation) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import evolve
 
+from trioproxy.cli.accounts import limit_lines
 from trioproxy.cli.explanation import Case
 from trioproxy.cli.explanation_terms import circumstances, hours_advice, quota_lines, remarks
 from trioproxy.cli.output import say, show_table
@@ -35,18 +36,11 @@ def show_case(case: Case) -> None:
     for _, alike in groupby(sorted(explanations, key=_gist), key=_gist):
         _show_addresses(case, list(alike))
     say("")
-    say(*_limits(case), *quota_lines(case, explanations))
+    limits = limit_lines(case.limits, case.identity)
+    say(*(f"limit: {line}" for line in limits), *quota_lines(case, explanations))
     for line, good in _verdict(case, explanations):
         say(line, tone="good" if good else "bad")
     say(*(f"  {line}" for line in _advice(case, explanations)))
-
-
-def _limits(case: Case) -> Iterator[str]:
-    each = case.limits.each(case.identity)
-    for key, text in each.limit.texts().items():
-        yield f"limit: {key}={text} for each user, says {' with '.join(map(str, each.origins[key]))}"
-    for scope, limit in case.limits.together(case.identity):
-        yield f"limit: {limit} for everybody in {scope} together"
 
 
 def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, str, bool]:

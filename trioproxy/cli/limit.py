@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trioproxy.cli.output import Failure, say, show_json, show_table, usage
+from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
 from trioproxy.cli.place import HERE, Place, note_nobody, parse_scope, select_tenant
 from trioproxy.policy.limits import Party
 
@@ -41,6 +41,9 @@ def set_limit(scope: str, word: str, /, *more: str, together: bool = False, plac
         except ValueError as error:
             raise Failure(str(error)) from error
         say(f"{_whom(party)}: {limit}" if limit.texts() else f"{_whom(party)}: no limit any more")
+        for key, other in (("burst", "rate"), ("over_quota_rate", "quota")):
+            if getattr(limit, key) is not None and getattr(limit, other) is None:
+                warn(f"{key} does nothing by itself: it needs {other}=, here or from another scope")
         note_nobody([party.scope], config, store)
 
 

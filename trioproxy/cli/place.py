@@ -14,7 +14,17 @@ from trioproxy.config import Config, load_config
 from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
 from trioproxy.store import Store, path_from_url
 
-__all__ = ["HERE", "Place", "check_tenant", "note_nobody", "parse_groups", "parse_scope", "parse_user", "select_tenant"]
+__all__ = [
+    "HERE",
+    "Place",
+    "check_tenant",
+    "note_lonely",
+    "note_nobody",
+    "parse_groups",
+    "parse_scope",
+    "parse_user",
+    "select_tenant",
+]
 
 STORE_FILE: Final = "trioproxy.db"
 
@@ -150,8 +160,34 @@ def note_nobody(scopes: Collection[Scope], config: Config, store: Store) -> None
             warn(f"{words} {', '.join(names[:_NAMED_MAX])}{more}; a typing mistake?")
 
 
-def _known(tenant: str, store: Store) -> Iterator[Scope]:
-    """The local users of a tenant and their groups."""
+def note_lonely(
+    groups: frozenset[str], tenant: str, config: Config, store: Store, members: Collection[str] = ()
+) -> None:
+    """A group that has no members but these and that no rule is about is most often a typing mistake, too.
+
+    Args:
+        groups: canonical names.
+        tenant: whose.
+        config: says whether a directory may know them.
+        store: has the users, rules and limits.
+        members: who has just come into the groups.
+    """
+    others = {scope for scope in _known(tenant, store, but=members) if scope.kind is ScopeKind.GROUP}
+    spoken_of = {*store.rules.all(tenant), *(party.scope for party in store.limits.all(tenant)), *others}
+    tenant_table = config.tenants()[tenant]
+    lonely = [
+        group
+        for group in sorted(groups - {tenant_table.proxy_group})
+        if Scope(ScopeKind.GROUP, tenant, group) not in spoken_of
+    ]
+    if lonely and tenant_table.backends == ("local",):
+        warn(f"nobody else is in the group {', '.join(lonely)}, and no rule is about it; a typing mistake?")
+
+
+def _known(tenant: str, store: Store, but: Collection[str] = ()) -> Iterator[Scope]:
+    """The local users of a tenant, but for some, and their groups."""
     for user in store.users.all(tenant):
+        if user.name in but:
+            continue
         yield Scope(ScopeKind.USER, tenant, user.name)
         yield from (Scope(ScopeKind.GROUP, tenant, name) for name in user.groups)

@@ -45,8 +45,12 @@ def add(scope: str, rule: str, /, *, position: int | None = None, place: Place =
             stored = store.rules.add(layer, parsed, position)
         except ValueError as error:
             raise Failure(str(error)) from error
-        where = [rule.id for rule in store.rules.of(layer)].index(stored.id) + 1
+        rules = store.rules.of(layer)
+        where = [rule.id for rule in rules].index(stored.id) + 1
         say(f"rule {stored.id} added to {layer} at place {where}: {stored.text}")
+        same = [str(rule.id) for rule in rules if rule.text == stored.text and rule.id != stored.id]
+        if same:
+            warn(f"{layer} has the same rule already: {', '.join(same)}; the first one decides")
         note_nobody([layer], config, store)
 
 

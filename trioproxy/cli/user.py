@@ -9,10 +9,11 @@ from cyclopts import App, Parameter
 
 from auth.local import LocalUser
 from auth.passwords import hash_password
+from trioproxy.cli.accounts import blocks_of
 from trioproxy.cli.moments import parse_begin, parse_end, parse_sources, show_moment
 from trioproxy.cli.output import Failure, count, say, usage, warn
 from trioproxy.cli.passwords import make_password, read_password
-from trioproxy.cli.place import HERE, Place, parse_groups, parse_user
+from trioproxy.cli.place import HERE, Place, note_lonely, parse_groups, parse_user
 from trioproxy.cli.user_import import import_users
 from trioproxy.cli.user_list import list_users, show
 from trioproxy.store import EntryError
@@ -197,16 +198,25 @@ def group(name: str, /, *, add: Many = (), remove: Many = (), place: Place = HER
     joined, left = parse_groups(add), parse_groups(remove)
     if not joined | left or joined & left:
         raise usage("say which groups to --add and which to --remove, and no group twice")
-    with place.open_store(config) as store:
+    with place.open_store(config) as store, store.together():
+        before = store.users.get(wanted.tenant, wanted.name)
         user = store.users.change(
             wanted.tenant, wanted.name, lambda user: attrs.evolve(user, groups=(user.groups | joined) - left)
         )
+        note_lonely(joined - before.groups, wanted.tenant, config, store, [wanted.name])
     say(f"user {wanted.owner} changed, groups: {', '.join(sorted(user.groups)) or 'none'}")
+    for other in sorted(left - before.groups):
+        warn(f"{wanted.owner} was not in the group {other}")
+    tenant = config.tenants()[wanted.tenant]
+    if tenant.proxy_group in left and tenant.nonmembers == "refuse":
+        warn(f"{wanted.owner} cannot log in any more: {tenant.proxy_group} is the group of those who may")
 
 
 @app.command(help_epilogue="Example: `trioproxy user remove alice`")
 def remove(name: str, /, *, place: Place = HERE) -> None:
-    """Remove a user and the rules of the user's own layer, and end the user's sessions.
+    """Remove a user with the rules and limits of the user's own layer, and end the user's sessions.
+
+    Blocks of the name stay: whoever gets it next is blocked, too.
 
     Args:
         name: alice, or physics/alice.
@@ -214,9 +224,14 @@ def remove(name: str, /, *, place: Place = HERE) -> None:
     """
     config = place.load()
     wanted = parse_user(name, config)
-    with place.open_store(config) as store:
+    with place.open_store(config) as store, store.together():
+        limits = [party for party in store.limits.all(wanted.tenant) if party.scope == wanted]
         rules = store.users.remove(wanted.tenant, wanted.name)
-    say(f"user {wanted.owner} removed, with {count(rules, 'rule')}")
+        blocks = blocks_of(wanted, store.blocks.all())
+    say(f"user {wanted.owner} removed, with {count(rules, 'rule')}{' and the limits' if limits else ''}")
+    for block in blocks:
+        if block.subject.user is not None:
+            warn(f"{block} stays, for whoever gets the name; `trioproxy block remove {block.id}` lifts it")
 
 
 def _change(name: str, place: Place, change: Callable[[LocalUser], LocalUser], done: str) -> None:

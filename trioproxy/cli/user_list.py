@@ -5,12 +5,24 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from auth import Identity
 from auth.local import LocalUser
-from trioproxy.cli.accounts import describe, obstacles, owner, state
+from trioproxy.cli.accounts import (
+    blocks_of,
+    describe,
+    limit_lines,
+    limits_as_json,
+    obstacles,
+    owner,
+    show_end,
+    state,
+)
+from trioproxy.cli.block import describe_block
 from trioproxy.cli.moments import show_moment, show_sources
 from trioproxy.cli.output import say, show_json, show_table, usage
 from trioproxy.cli.place import HERE, Place, parse_user, select_tenant
 from trioproxy.config import Config
+from trioproxy.policy.limits import LimitBook
 
 __all__ = ["list_users", "show"]
 
@@ -46,7 +58,7 @@ def list_users(
 
 
 def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = False, place: Place = HERE) -> None:
-    """Show one user, the reasons why a login would be refused, and the rules of the user's own layer.
+    """Show one user, why a login would be refused, blocks, limits, and the rules of the user's own layer.
 
     Args:
         name: alice, or physics/alice.
@@ -58,21 +70,29 @@ def show(name: str, /, *, as_json: Annotated[bool, Parameter(name="--json")] = F
     with place.open_store(config) as store:
         user = store.users.get(wanted.tenant, wanted.name)
         rules = store.rules.of(wanted)
+        blocks = blocks_of(wanted, store.blocks.all())
+        limits = LimitBook(store.limits.all(wanted.tenant) | store.limits.all(""))
+    identity = Identity(user.tenant, user.name, user.groups)
     proxy_group, now = _proxy_group(user, config), datetime.now(UTC)
     if as_json:
         show_json(
             describe(user, proxy_group, now)
             | {"obstacles": obstacles(user, proxy_group, now)}
+            | {"blocks": list(map(describe_block, blocks)), "limits": limits_as_json(limits, identity)}
             | {"rules": [{"id": rule.id, "rule": rule.text} for rule in rules]}
         )
         return
+    lines = list(limit_lines(limits, identity))
     say(
         f"user    {owner(user)} (tenant {user.tenant})",
-        f"state   {state(user, proxy_group, now)}",
+        f"state   {state(user, proxy_group, now)}{', blocked' if blocks else ''}",
         f"groups  {', '.join(sorted(user.groups)) or 'none'}",
         f"valid   {_validity(user)}",
         f"from    {show_sources(user.sources)}",
         *(f"        {sentence}" for sentence in obstacles(user, proxy_group, now)),
+        *(f"        every request is refused by {block} ({show_end(block)})" for block in blocks),
+        f"limits  {'' if lines else 'none but those of the configuration'}".rstrip(),
+        *(f"        {line}" for line in lines),
         f"rules   {len(rules) or 'none'}",
         *(f"        {rule.id:>4}  {rule.text}" for rule in rules),
     )
