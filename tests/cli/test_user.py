@@ -367,3 +367,18 @@ def test_remove_says_what_goes_and_what_stays(cli: Command) -> None:
     assert result.err == (
         "note: block 1 of user alice: theft stays, for whoever gets the name; `trioproxy block remove 1` lifts it\n"
     )
+
+
+def test_days_of_a_tenant(cli: Command, data_dir: Path, tmp_path: Path) -> None:
+    """A day is over at the tenant's midnight, and shown by the tenant's clock."""
+    with (tmp_path / "trioproxy.toml").open("a", encoding="utf-8") as file:
+        file.write('time_zone = "Asia/Tokyo"\n[policy]\ntime_zone = "Europe/Vienna"\n')
+    add(cli, "alice", "--valid-until", "2040-01-01")
+    add(cli, "physics/bob", "--valid-until", "2040-01-01", "--valid-from", "2039-01-01T08:00Z")
+    assert user(data_dir).valid_until == datetime(2040, 1, 1, 23, tzinfo=UTC)
+    assert user(data_dir, "physics", "bob").valid_until == datetime(2040, 1, 1, 15, tzinfo=UTC)
+    assert "valid   until 2040-01-02 00:00 CET" in cli("user", "show", "alice").lines
+    shown = cli("user", "show", "physics/bob").lines
+    assert "valid   from 2039-01-01 17:00 JST until 2040-01-02 00:00 JST" in shown
+    assert "        physics/bob is valid from 2039-01-01 17:00 JST only" in shown
+    assert "2040-01-02 00:00 JST" in cli("user", "list", "--tenant", "physics").out

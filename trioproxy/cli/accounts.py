@@ -28,7 +28,10 @@ def state(user: LocalUser, proxy_group: str, now: datetime) -> str:
 def obstacles(
     user: LocalUser, proxy_group: str, now: datetime, source: IPv4Address | IPv6Address | None = None
 ) -> list[str]:
-    """Every reason why a login of this user is refused whatever the password, each with what to do about it."""
+    """Every reason why a login of this user is refused whatever the password, each with what to do about it.
+
+    Times are told in the zone of `now`.
+    """
     found = [sentence for _, sentence in _findings(user, proxy_group, now)]
     if source is not None and user.sources is not None and not _is_inside(source, user.sources):
         found.append(
@@ -95,9 +98,12 @@ def _findings(user: LocalUser, proxy_group: str, now: datetime) -> Iterator[tupl
     if user.disabled:
         yield "disabled", f"{name} is disabled; `trioproxy user enable {name}` changes that"
     if user.valid_until is not None and now >= user.valid_until:
-        yield "expired", f"{name} expired on {show_moment(user.valid_until)}; see `trioproxy user change --help`"
+        yield (
+            "expired",
+            f"{name} expired on {show_moment(user.valid_until, now.tzinfo)}; see `trioproxy user change --help`",
+        )
     if user.valid_from is not None and now < user.valid_from:
-        yield "not yet valid", f"{name} is valid from {show_moment(user.valid_from)} only"
+        yield "not yet valid", f"{name} is valid from {show_moment(user.valid_from, now.tzinfo)} only"
     if proxy_group not in user.groups:
         yield (
             "no proxy user",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
+from ipaddress import IPv6Address
 
 import attrs
 
@@ -30,6 +31,7 @@ from trioproxy.policy import (
     Vote,
 )
 from trioproxy.policy.hours import minute_of_week
+from trioproxy.policy.networks import embedded_addresses
 from trioproxy.policy.rules import EVERY_PORT, Area, Question
 from trioproxy.sniff import Finding
 from trioproxy.store import StoredRule
@@ -192,6 +194,23 @@ class Case:
     def is_over_quota(self, explanation: Explanation) -> bool:
         """Whether it is refused because a quota is used up, although the rules allow it."""
         return any(not state.left and state.over_quota_rate is None for state in self.quotas(explanation))
+
+    def is_certain(self, explanation: Explanation) -> bool:
+        """Whether it is permitted whatever the traffic is: rules that ask add their limits, and no more.
+
+        Where IPv4 addresses are inside the address, the votes are about one of them alone, so it is not said.
+        """
+        verdict = explanation.verdict
+        if isinstance(verdict, Refusal):
+            return False
+        address = verdict.request.address
+        votes = {vote.vote for vote in explanation.votes}
+        return not verdict.sniff or (
+            Vote.ALLOW in votes
+            and Vote.DENY not in votes
+            and all(vote.vote is Vote.ALLOW for vote in explanation.asking)
+            and not (isinstance(address, IPv6Address) and any(embedded_addresses(address)))
+        )
 
     def block(self, explanation: Explanation) -> Block | None:
         """The block that decided."""

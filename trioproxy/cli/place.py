@@ -16,6 +16,7 @@ from trioproxy.store import Store, path_from_url
 
 __all__ = [
     "HERE",
+    "RECORDS_FILE",
     "Place",
     "check_tenant",
     "note_lonely",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 STORE_FILE: Final = "trioproxy.db"
+RECORDS_FILE: Final = "records.jsonl"
 
 _NAMED_MAX: Final = 10  # names in one note: an import may bring thousands
 _NOBODY: Final = {
@@ -71,7 +73,8 @@ class Place:
         Raises:
             StoreError: the configuration names a kind of store that is not supported.
         """
-        return self.folder() / STORE_FILE if config.store.url is None else path_from_url(config.store.url)
+        path = self.folder() / STORE_FILE if config.store.url is None else path_from_url(config.store.url)
+        return path.absolute()  # whoever reads a relative one in a message does not know where this process stands
 
     def open_store(self, config: Config, *, create: bool = False) -> Store:
         """Open the store of this installation.
