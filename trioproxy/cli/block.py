@@ -77,7 +77,7 @@ def list_blocks(
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     place: Place = HERE,
 ) -> None:
-    """List what is cut off now, by whom, until when and why.
+    """List what is cut off now, by whom, until when (in the time zone of this machine) and why.
 
     Args:
         tenant: only what holds for this tenant.

@@ -87,13 +87,14 @@ def import_rules(file: File, /, *, dry_run: bool = False, tenant: str | None = N
     if tenant is not None:
         check_tenant(tenant, config)
     wanted = _read(file, config, tenant)
-    with place.open_store(config, create=not dry_run) as store, store.together():
-        before = _stored(store, tenant)
-        _note_forgotten(before, wanted)
+    with place.open_store(config, create=not dry_run) as store:
+        with store.together():
+            before = _stored(store, tenant)
+            if not dry_run:
+                store.rules.replace(wanted.rules, tenant)
+                store.limits.replace(wanted.limits, tenant)
         note_nobody(wanted.scopes, config, store)
-        if not dry_run:
-            store.rules.replace(wanted.rules, tenant)
-            store.limits.replace(wanted.limits, tenant)
+    _note_forgotten(before, wanted)
     lines = list(difference(before, wanted))
     for line in lines:
         say(line, tone=_TONES.get(line[0]))

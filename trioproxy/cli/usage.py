@@ -15,7 +15,6 @@ from trioproxy.cli.output import Failure, say, show_json, show_table, usage, war
 from trioproxy.cli.periods import begin_of_period, end_of_period, show_moment_in
 from trioproxy.cli.place import HERE, Place, check_tenant
 from trioproxy.config import Config, build_zones
-from trioproxy.policy.scope import DEFAULT_TENANT
 from trioproxy.store import By, UsageLine, UsageReport, UsageStore, UsageWish, report_usage, usage_path
 
 __all__ = ["app"]
@@ -71,7 +70,7 @@ def show_usage(  # noqa: PLR0913 - the options of a command
             hours, days or weeks: 12h, 7d, 4w. By default this month.
         until: the last day, or time. By default now.
         tenant: the users of this tenant alone; by default all. Days and times are those of its time zone; by default
-            of that of the tenant main.
+            of that of the installation.
         limit: the largest so many; of days the last. By default 50 in a table and 20 in a picture.
         output: in which form.
         place: which installation.
@@ -81,7 +80,8 @@ def show_usage(  # noqa: PLR0913 - the options of a command
     if tenant is not None:
         check_tenant(tenant, config)
     now = datetime.now(UTC)
-    zone = build_zones(config).of(tenant or DEFAULT_TENANT)
+    zones = build_zones(config)
+    zone = zones.default if tenant is None else zones.of(tenant)
     begin = begin_of_period(since, now, zone)
     end = None if until is None else end_of_period(until, now, zone)
     if end is not None and begin >= end:
@@ -205,7 +205,8 @@ def _plot(path: Path, report: UsageReport, wish: UsageWish, now: datetime) -> No
 
     if not report.lines:
         raise Failure("there is nothing to draw: no flows in this period")
-    sums = f"{show_size(report.totals.bytes_total)} in {report.totals.flows:,} flows"
+    flows = "1 flow" if report.totals.flows == 1 else f"{report.totals.flows:,} flows"
+    sums = f"{show_size(report.totals.bytes_total)} in {flows}"
     if report.left_out:
         which = "last" if wish.by is By.DAY else "largest"
         sums += f"; shown are the {which} {len(report.lines):,} of {len(report.lines) + report.left_out:,}"

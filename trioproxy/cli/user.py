@@ -203,7 +203,7 @@ def group(name: str, /, *, add: Many = (), remove: Many = (), place: Place = HER
     joined, left = parse_groups(add), parse_groups(remove)
     if not joined | left or joined & left:
         raise usage("say which groups to --add and which to --remove, and no group twice")
-    with place.open_store(config) as store, store.together():
+    with place.open_store(config) as store:
         before = store.users.get(wanted.tenant, wanted.name)
         user = store.users.change(
             wanted.tenant, wanted.name, lambda user: attrs.evolve(user, groups=(user.groups | joined) - left)
