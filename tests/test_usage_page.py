@@ -54,7 +54,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "trioproxy.toml").write_text('[tenant.physics]\nrealms = ["physics.example.org"]\n', encoding="utf-8")
     monkeypatch.setenv("TRIOPROXY_CONFIG", str(tmp_path / "trioproxy.toml"))
     monkeypatch.setenv("TRIOPROXY_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("trioproxy.cli.usage._ZONE", ZONE)
+    monkeypatch.setenv("TZ", ZONE.key)
     monkeypatch.chdir(tmp_path)
     seed(tmp_path)
     return tmp_path

@@ -615,6 +615,7 @@ def test_accepted_as_json(alice: Command, scripts: dict[str, Script]) -> None:
             "member": True,
             "groups": ["system-proxy"],
             "valid_until": "2030-01-01T00:00:00+00:00",
+            "block": None,
             "layers": [
                 {"scope": "global", "stored": 0, "directory": []},
                 {"scope": "tenant:main", "stored": 0, "directory": []},

@@ -64,7 +64,7 @@ def test_list(cli: Command) -> None:
     assert head.split() == ["ID", "WHAT", "TENANT", "UNTIL", "SET", "BY", "AT", "REASON"]
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d \S+"
     assert re.fullmatch(rf"1   user physics/bob +physics +{moment} +alice +{moment} +attack", user)
-    assert re.fullmatch(rf"2   target \*\.example\.org:443 +all +removed +alice +{moment} +attack", target)
+    assert re.fullmatch(rf"2   target \*\.example\.org:443 +all +no end +alice +{moment} +attack", target)
     first, second = json.loads(cli("block", "list", "--json").out)
     assert before <= datetime.fromisoformat(first.pop("set_at")) <= datetime.now(UTC)
     ends_at = datetime.fromisoformat(first.pop("ends_at"))
@@ -121,12 +121,15 @@ def test_remove(cli: Command, data_dir: Path) -> None:
         (["everything", "else"], 2, "say what to block"),
         (["target", "127.1"], 1, "target '127.1' cannot be blocked: expected a host"),
         (["source", "example.org"], 1, "source 'example.org' cannot be blocked: expected an address or network"),
+        (["source", "10.1.0.0/16:80"], 1, "a source has no ports; leave out what follows the colon"),
+        (["source", "[2001:db8::1]:80"], 1, "a source has no ports; leave out what follows the colon"),
         (["user", "a:b"], 1, "user 'a:b' cannot be blocked: a user name holds none of"),
         (["user", "chemistry/bob"], 1, "there is no tenant 'chemistry', only main, physics"),
         (["user", "bob", "--tenant", "physics"], 1, "user bob is of tenant main, not of physics"),
         (["everything", "--tenant", "chemistry"], 1, "there is no tenant 'chemistry', only main, physics"),
         (["everything", "--for", "long"], 1, "'long' is no duration"),
         (["everything", "--for", "0h"], 1, "'0h' is no duration"),
+        (["everything", "--for", "-1h"], 1, "'-1h' is no duration"),
     ],
 )
 def test_a_typing_mistake_blocks_nothing(
@@ -155,7 +158,9 @@ def test_a_name_that_nobody_has(cli: Command) -> None:
     """Most often a typing mistake, and then somebody else goes on; the block is kept."""
     cli("user", "add", "alice", "--generate")
     assert cli("block", "add", "user", "alice", "--reason", "attack").err == ""
-    assert cli("block", "add", "user", "alcie", "--reason", "x").err == "note: there is no local user alcie yet\n"
+    assert cli("block", "add", "user", "alcie", "--reason", "x").err == (
+        "note: there is no local user alcie; a typing mistake?\n"
+    )
 
 
 @pytest.mark.parametrize("has_name", [True, False])
@@ -221,3 +226,33 @@ def test_a_block_is_explained(cli: Command) -> None:
     assert cli("block", "remove", "1", "2").code == 0
     assert cli(*arguments).lines[-1].startswith("ALLOWED by rule 1")
     assert json.loads(cli(*arguments, "--json").out)["addresses"][0]["block"] is None
+
+
+def test_what_is_blocked_already(cli: Command) -> None:
+    """Who lifts one of two blocks would wonder; what has ended or is about another tenant says nothing."""
+    for arguments in (["everything", "--tenant", "physics"], ["source", "2001:db8::/32"], ["source", "::/0"]):
+        assert cli("block", "add", *arguments, "--reason", "attack").err == ""
+    assert cli("block", "add", "everything", "--reason", "attack").err == ""
+    assert cli("block", "add", "everything", "--reason", "again").err == (
+        "note: it is blocked already, by block 4 of everything: attack (until it is removed);"
+        " each has to end, or to be removed\n"
+    )
+
+
+def test_a_login_that_a_block_makes_worthless(cli: Command) -> None:
+    """`auth test` says that the password is right, and why it does not help."""
+    cli("user", "add", "alice", "--password-stdin", stdin=b"secret")
+    arguments = ("auth", "test", "alice", "--password-stdin", "--source", "10.1.2.3")
+    assert json.loads(cli(*arguments, "--json", stdin=b"secret").out)["block"] is None
+    add(cli, "source", "10.1.0.0/16")
+    result = cli(*arguments, stdin=b"secret")
+    assert result.code == 0
+    assert result.lines[5:8] == [
+        "ACCEPTED by local",
+        "  but every request is refused by block 1 of source 10.1.0.0/16: attack (until it is removed)",
+        "  to lift it: trioproxy block remove 1",
+    ]
+    assert json.loads(cli(*arguments, "--json", stdin=b"secret").out)["block"]["id"] == 1
+    assert "block" not in cli("auth", "test", "alice", "--no-password").out
+    add(cli, "user", "alice")
+    assert "block 2 of user alice: attack" in cli("auth", "test", "alice", "--no-password").out

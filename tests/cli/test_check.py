@@ -2,10 +2,15 @@
 
 import sqlite3
 from contextlib import closing
+from datetime import timedelta, timezone
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Command
 from tests.store.usage_samples import NOON, flow
+from trioproxy.cli.periods import show_moment_in, show_zone
+from trioproxy.config.zones import system_zone
 from trioproxy.store import UsageStore, usage_path
 
 CONFIG = """
@@ -19,7 +24,9 @@ realms = true
 [tenant.physics]
 realms = ["physics.example.org"]
 proxy_group = "socks"
+time_zone = "Asia/Tokyo"
 [policy]
+time_zone = "Europe/Vienna"
 open_floor = ["127.0.0.0/8"]
 """
 
@@ -37,6 +44,8 @@ def test_what_would_be_started(cli: Command, tmp_path: Path, data_dir: Path) -> 
         "  tenant main: backends local, group system-proxy",
         "  tenant physics: backends local, group socks, realms physics.example.org",
         "  rules may open 127.0.0.0/8 of the floor",
+        "  time zone Europe/Vienna; tenant physics Asia/Tokyo",
+        f"  records {data_dir}/records.jsonl",
         f"  store {data_dir}/trioproxy.db: not there yet, the first start makes it",
     ]
     assert not data_dir.exists()
@@ -69,7 +78,7 @@ def test_what_is_in_the_usage_store(cli: Command, tmp_path: Path, data_dir: Path
         assert cli("check").lines[-1] == f"  usage {path}: empty; kept for 90 days"
         usage.add([flow(at=NOON)])
     (tmp_path / "trioproxy.toml").write_text("[usage]\nretention_days = 0\n", encoding="utf-8")
-    since = NOON.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    since = show_moment_in(system_zone(), NOON)
     assert cli("check").lines[-1] == f"  usage {path}: since {since}; nothing is kept"
     path.unlink()
     path.write_bytes(b"a letter\n" * 100)
@@ -86,3 +95,31 @@ def test_a_store_by_url(cli: Command, tmp_path: Path) -> None:
     assert cli("user", "add", "alice", "--generate").code == 0
     assert (tmp_path / "other.db").exists()
     assert f"store {tmp_path}/other.db: 1 local user, 0 rules in 0 layers" in cli("check").out
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ("none", "  records are not kept"),
+        ("stdout", "  records on standard output"),
+        ("/var/log/records.jsonl", "  records /var/log/records.jsonl"),
+    ],
+)
+def test_where_records_go(cli: Command, tmp_path: Path, wish: str, said: str) -> None:
+    """An administrator looks for them first."""
+    (tmp_path / "trioproxy.toml").write_text(f'[log]\nrecords = "{wish}"\n', encoding="utf-8")
+    assert said in cli("check").lines
+
+
+def test_a_relative_store(cli: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It depends on where the process stands, so the whole path is shown."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trioproxy.toml").write_text('[store]\nurl = "sqlite:///relative.db"\n', encoding="utf-8")
+    assert f"  store {tmp_path}/relative.db: not there yet, the first start makes it" in cli("check").lines
+
+
+def test_the_zone_of_the_machine(cli: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the configuration says none; one without a name is known by its abbreviation."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert "  time zone Asia/Tokyo" in cli("check").lines
+    assert show_zone(timezone(timedelta(hours=5))) == "UTC+05:00"

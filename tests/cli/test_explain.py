@@ -261,7 +261,7 @@ def test_a_user_who_is_not_there(desk: Command) -> None:
     """A typing mistake at the help desk."""
     result = desk("rule", "explain", "--user", "alcie", *CLIENT, "tcp", "93.184.216.34:80")
     assert result.code == 0
-    assert "login refused: there is no user alcie" in result.lines
+    assert "login refused: there is no user alcie; `trioproxy user add alcie` adds one" in result.lines
     assert result.lines[-3:-1] == ["DENIED: the login is refused", "apart from that: DENIED: no rule allows it"]
 
 
@@ -390,7 +390,7 @@ def test_a_directory_in_front_of_the_local_users(campus: Command, tmp_path: Path
 def test_a_user_whom_no_backend_knows(campus: Command) -> None:
     """A typing mistake, after all backends were asked."""
     result = campus("rule", "explain", "--user", "dave", *CLIENT, "tcp", "93.184.216.34:80")
-    assert "login refused: there is no user dave" in result.lines
+    assert "login refused: there is no user dave; `trioproxy user add dave` adds one" in result.lines
     assert Directory.asked == [("main", "dave")]
 
 
@@ -554,3 +554,17 @@ def test_json(desk: Command) -> None:
     assert (second["decided_by"], second["rule"]) == (None, None)
     allowed = json.loads(desk("rule", "explain", "--user", "alice", *CLIENT, "--json", "tcp", "93.184.216.34:80").out)
     assert (allowed["allowed"], allowed["login_refused"]) == (True, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--user", "alice", "--tenant", "physics"], "--tenant goes with --anonymous; write --user physics/alice\n"),
+        (["--user", "alice", "--source-port", "99999"], "--source-port: 99999 is no port\n"),
+        (["--user", "alice", "--source-port", "-1"], "--source-port: -1 is no port\n"),
+    ],
+)
+def test_what_goes_otherwise(desk: Command, arguments: list[str], message: str) -> None:
+    """The answer says how."""
+    result = desk("rule", "explain", *arguments, *CLIENT, "tcp", "93.184.216.34:80")
+    assert (result.code, result.out, result.err) == (2, "", f"trioproxy: {message}")

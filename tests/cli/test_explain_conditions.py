@@ -125,6 +125,35 @@ def test_what_would_be_looked_at(desk: Command) -> None:
     )
 
 
+def test_a_look_that_only_adds_limits(desk: Command) -> None:
+    """It is allowed in any case, by the rule that does not ask; only how fast depends on the traffic."""
+    add(desk, ("tenant:main", "tcp:*(*)->*(443)"), ("user:alice", "tcp:*(*)->*(443) app=tls rate=1Mbit"))
+    lines = explain(desk)
+    assert "93.184.216.34: allowed" in lines
+    assert "  rule 2 of user:alice asks what the traffic is: tcp:*(*)->*(443) rate=1Mbit app=tls" in lines
+    assert lines[-1] == (
+        "ALLOWED by rule 1 of tenant:main, whatever the traffic is; the proxy looks at the first bytes,"
+        " as the limits of rule 2 of user:alice depend on them"
+    )
+    assert explain(desk, "--app", "ssh")[-1] == "ALLOWED by rule 1 of tenant:main"
+
+
+def test_a_look_that_only_names_another_rule(desk: Command) -> None:
+    """Nothing but the record depends on the traffic."""
+    add(desk, ("user:alice", "tcp:*(*)->*(443) app=tls"), ("user:alice", "tcp:*(*)->*(443)"))
+    assert explain(desk)[-1] == (
+        "ALLOWED by rule 2 of user:alice, whatever the traffic is;"
+        " the proxy looks at the first bytes only to say by which rule"
+    )
+
+
+def test_a_look_into_what_is_inside_an_address(desk: Command) -> None:
+    """The IPv4 address in an IPv6 address may have other votes, so nothing is promised."""
+    add(desk, ("global", "tcp:*(*)->*(443)"), ("user:alice", "tcp:*(*)->*(443) app=tls rate=1Mbit"))
+    assert explain(desk, target="[2001:db8:1::1]:443")[-1].startswith(("ALLOWED", "DENIED"))
+    assert explain(desk, target="[2002:5db8:d822::1]:443")[-1].startswith("MAY BE ALLOWED")
+
+
 def test_a_look_after_which_another_layer_decides(desk: Command) -> None:
     """The rule that allows need not be the one that asks."""
     add(desk, ("user:alice", "deny tcp:*(*)->*(443) http-host=*.example.org"), ("tenant:main", "tcp:*(*)->*(443)"))
@@ -160,6 +189,7 @@ def test_datagrams(desk: Command) -> None:
         (["--app", "quic"], "tcp", "quic is looked for in udp, not in tcp"),
         (["--sni", "a.example"], "udp", "tls is looked for in tcp, not in udp"),
         (["--sni", "a b"], "tcp", "--sni: 'a b' is no name: "),
+        (["--at", "7:30"], "tcp", "--at: 7:30 needs a date, too: 2"),
         (["--at", "noon"], "tcp", "--at: 'noon' is no time; write 2026-11-23T07:30"),
         (["--at", "0001-01-01T00:00+14:00"], "tcp", "is no time"),
         (["--app", "skype"], "tcp", "skype"),

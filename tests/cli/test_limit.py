@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Result
 
 
 @pytest.fixture
@@ -57,7 +57,23 @@ def test_remove(limited: Command) -> None:
     again = limited("limit", "remove", "global")
     assert (again.code, again.err) == (1, "trioproxy: there is no limit for global\n")
     limited("limit", "remove", "group:students")
-    assert limited("limit", "list").out == "no limits but those of the configuration\n"
+    assert limited("limit", "list").out == (
+        "no limits for everybody or in tenant main but those of the configuration\n"
+    )
+
+
+def test_no_limits_at_all(cli: Command) -> None:
+    """As a new installation has it."""
+    cli("user", "add", "alice", "--generate")
+    assert cli("limit", "list", "--all-tenants").out == "no limits of any scope but those of the configuration\n"
+
+
+def test_list_of_a_name_that_nobody_has(limited: Command) -> None:
+    """The answer says which scope it is about: others may have limits."""
+    assert limited("limit", "list", "user:alice") == Result(
+        0, "no limits of user:alice but those of the configuration\n", ""
+    )
+    assert limited("limit", "list", "user:alcie").err == "note: there is no local user alcie; a typing mistake?\n"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +102,7 @@ def test_a_name_that_nobody_has(limited: Command) -> None:
     """Most often a typing mistake; but another backend may know it."""
     assert limited("limit", "set", "group:students", "binds=1").err == ""
     result = limited("limit", "set", "group:studnets", "binds=1")
-    assert (result.code, result.err) == (0, "note: no local user is in the group studnets yet\n")
+    assert (result.code, result.err) == (0, "note: no local user is in the group studnets; a typing mistake?\n")
 
 
 @pytest.mark.parametrize("arguments", [["global", "--all-tenants"], ["--tenant", "main", "--all-tenants"]])
@@ -117,3 +133,17 @@ def test_check_counts_and_names_foreign_tenants(limited: Command) -> None:
     assert limited("check").lines[-2].endswith("1 local user, 0 rules in 0 layers, 4 limits")
     limited("block", "add", "everything", "--reason", "attack")
     assert limited("check").lines[-2].endswith("4 limits, 1 block")
+
+
+def test_a_key_that_needs_another(limited: Command) -> None:
+    """Another scope may have that one, so it is kept; most often it was forgotten."""
+    assert limited("limit", "set", "tenant:main", "burst=2MB", "over_quota_rate=1Mbit").err == (
+        "note: burst does nothing by itself: it needs rate=, here or from another scope\n"
+        "note: over_quota_rate does nothing by itself: it needs quota=, here or from another scope\n"
+    )
+    assert limited("limit", "set", "tenant:main", "rate=2Mbit", "quota=1GB/day").err == ""
+
+
+def test_one_of_several_limits_goes_another_way(limited: Command) -> None:
+    """`limit remove` takes a scope alone; the answer says how to take one key away."""
+    assert "`trioproxy limit set SCOPE KEY=none`" in limited("limit", "remove", "global", "rate").err

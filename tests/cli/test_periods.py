@@ -54,19 +54,17 @@ def test_ends(text: str, shown: str) -> None:
     assert shown == show_moment_in(VIENNA, end_of_period(text, NOW, VIENNA))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "tomorrow", "7", "d", "0d", "7x", "99999d", "2026-13-01", "2026-11-1", "9999-12-31"]
-)
+@pytest.mark.parametrize("text", ["", "tomorrow", "7", "d", "0d", "7x", "99999d", "2026-13-01", "2026-11-1"])
 def test_what_is_no_period(text: str) -> None:
     """The error says what could be written."""
     with pytest.raises(Failure, match="is no period; write 2026-12-31, 2026-12-31T18:00, today"):
-        end_of_period(text, NOW, VIENNA)
+        begin_of_period(text, NOW, VIENNA)
 
 
-@pytest.mark.parametrize("text", ["week", "7d"])
+@pytest.mark.parametrize("text", ["week", "7d", "9999-12-31"])
 def test_what_is_no_end(text: str) -> None:
     """A length is counted back from now, so it begins a period and ends none."""
-    with pytest.raises(Failure):
+    with pytest.raises(Failure, match="is no end of a period; write 2026-12-31, 2026-12-31T18:00, today or yesterday"):
         end_of_period(text, NOW, None)
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.conftest import Command
 from trioproxy.store import Snapshot, Store
 
+ANY = "tcp:*(*)->*(*)"
 RULES = """[global]
 deny tcp:*(*)->*(25) note="no mail"
 
@@ -136,6 +137,55 @@ def test_one_tenant(cli: Command, data_dir: Path, file: Path) -> None:
     assert {scope: rules for scope, rules in after.items() if scope.tenant != "physics"} == {
         scope: rules for scope, rules in before.items() if scope.tenant != "physics"
     }
+
+
+def test_the_file_of_one_tenant_says_how_it_comes_back(cli: Command, file: Path) -> None:
+    """What its comment says can be followed to the letter; without --tenant it would empty what it does not hold."""
+    cli("policy", "import", str(file))
+    everything, one = (cli("policy", "export", *more).out for more in ((), ("--tenant", "physics")))
+    assert "`trioproxy policy import FILE` replaces all" in everything
+    assert "`trioproxy policy import FILE --tenant physics` replaces those of" in one
+    assert "policy import FILE`" not in one
+
+
+def test_what_the_file_says_nothing_about_is_named(cli: Command, file: Path, data_dir: Path) -> None:
+    """Who forgets --tenant is told which layers go, first by a dry run."""
+    note = (
+        "note: nothing in the file is about the global layer or tenant main, so this empties global, user:alice;"
+        " --tenant replaces those of one tenant alone\n"
+    )
+    cli("user", "add", "alice", "--generate")
+    cli("policy", "import", str(file))
+    exported = cli("policy", "export", "--tenant", "physics").out.encode()
+    assert cli("policy", "import", "-", "--tenant", "physics", stdin=exported).err == ""
+    assert cli("policy", "import", "-", "--dry-run", stdin=exported).err == note
+    assert len(snapshot(data_dir).rules) == 3
+    assert cli("policy", "import", "-", stdin=exported).err == note
+    assert len(snapshot(data_dir).rules) == 1
+    assert cli("policy", "import", "-", stdin=b"").err == (
+        "note: nothing in the file is about tenant physics, so this empties tenant:physics\n"
+    )
+
+
+def test_many_layers_are_not_all_named(cli: Command) -> None:
+    """A note is one line; the difference has them all."""
+    layers = "".join(f"[user:u{number:02}]\n{ANY}\n" for number in range(12))
+    unknown = cli("policy", "import", "-", stdin=layers.encode()).err
+    assert unknown == (
+        "note: there is no local user u00, u01, u02, u03, u04, u05, u06, u07, u08, u09 and 2 more; a typing mistake?\n"
+    )
+    emptied = cli("policy", "import", "-", stdin=b"[global]\n").err
+    assert emptied.endswith(
+        "so this empties user:u00, user:u01, user:u02, user:u03, user:u04, user:u05, user:u06,"
+        " user:u07, user:u08, user:u09, ...\n"
+    )
+
+
+def test_a_user_that_nobody_is(cli: Command, file: Path) -> None:
+    """A layer with a mistyped name would wait for ever."""
+    assert cli("policy", "import", str(file)).err == "note: there is no local user alice; a typing mistake?\n"
+    cli("user", "add", "alice", "--generate")
+    assert cli("policy", "import", str(file)).err == ""
 
 
 def test_one_tenant_with_rules_of_another(cli: Command, data_dir: Path, file: Path) -> None:

@@ -1,12 +1,20 @@
 """`trioproxy rule add|list|remove`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Result
 
 ANY = "tcp:*(*)->*(*)"
+DIRECTORY = """
+[auth.people]
+type = "ldap"
+urls = ["ldaps://ldap.example.org"]
+user_base = "ou=people,dc=example,dc=org"
+group_base = "ou=groups,dc=example,dc=org"
+"""
 APPS = "tls, http, ssh, smtp, ftp, imap, pop3, rdp, bittorrent, dns, stun, quic or unknown"
 
 
@@ -88,11 +96,11 @@ def test_a_place_that_is_none(cli: Command) -> None:
 @pytest.mark.parametrize(
     ("scope", "note"),
     [
-        ("user:carol", "note: there is no local user carol yet\n"),
-        ("group:nobodys", "note: no local user is in the group nobodys yet\n"),
+        ("user:carol", "note: there is no local user carol; a typing mistake?\n"),
+        ("group:nobodys", "note: no local user is in the group nobodys; a typing mistake?\n"),
         ("group:staff", ""),
         ("user:alice", ""),
-        ("user:physics/alice", "note: there is no local user physics/alice yet\n"),
+        ("user:physics/alice", "note: there is no local user physics/alice; a typing mistake?\n"),
         ("tenant:physics", ""),
         ("global", ""),
     ],
@@ -123,8 +131,38 @@ def test_tenants_do_not_show_in_each_others_listing(cli: Command) -> None:
 def test_no_rules(cli: Command) -> None:
     """Case 63: an empty rule set denies, and the listing says so."""
     cli("user", "add", "alice", "--generate")
-    assert cli("rule", "list").out == "no rules: nothing is allowed\n"
+    assert cli("rule", "list").out == "no rules, neither global ones nor in tenant main: nothing is allowed\n"
+    assert cli("rule", "list", "--all-tenants").out == "no rules in any layer: nothing is allowed\n"
     assert cli("rule", "list", "--json").out == "[]\n"
+
+
+def test_no_rules_where_it_was_looked(cli: Command) -> None:
+    """Other layers may allow, so the answer says which ones were asked for, and whether anybody has the name."""
+    cli("user", "add", "alice", "--generate")
+    cli("rule", "add", "tenant:physics", ANY)
+    assert cli("rule", "list", "user:alice") == Result(0, "no rules in user:alice\n", "")
+    assert cli("rule", "list", "user:alcie") == Result(
+        0, "no rules in user:alcie\n", "note: there is no local user alcie; a typing mistake?\n"
+    )
+    assert cli("rule", "list", "group:nosuch") == Result(
+        0, "no rules in group:nosuch\n", "note: no local user is in the group nosuch; a typing mistake?\n"
+    )
+    assert cli("rule", "list") == Result(
+        0,
+        "no rules, neither global ones nor in tenant main: nothing is allowed\n",
+        "note: other tenants have rules: --all-tenants shows them\n",
+    )
+
+
+def test_no_rules_beside_a_directory(cli: Command, tmp_path: Path) -> None:
+    """Its entries may hold rules, too: that the store has none does not mean that nothing is allowed."""
+    config = tmp_path / "trioproxy.toml"
+    config.write_text(f'{config.read_text("utf-8")}backends = ["local", "people"]\n{DIRECTORY}', encoding="utf-8")
+    cli("user", "add", "alice", "--generate")
+    assert cli("rule", "list", "--tenant", "physics").lines == [
+        "no rules, neither global ones nor in tenant physics: nothing is allowed but by rules of a directory"
+    ]
+    assert cli("rule", "list", "user:physics/nobody").err == ""
 
 
 def test_json(cli: Command) -> None:
@@ -147,4 +185,11 @@ def test_remove(cli: Command) -> None:
         f"rule 2 removed from global: {ANY}",
         f"rule 1 removed from user:a: {ANY}",
     ]
-    assert cli("rule", "list").out == "no rules: nothing is allowed\n"
+    assert cli("rule", "list").out.endswith(": nothing is allowed\n")
+
+
+def test_the_same_rule_twice(cli: Command) -> None:
+    """It is kept, and does nothing."""
+    cli("rule", "add", "global", ANY)
+    assert cli("rule", "add", "tenant:main", ANY).err == ""
+    assert cli("rule", "add", "global", ANY).err == "note: global has the same rule already: 1; the first one decides\n"

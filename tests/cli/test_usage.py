@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days begin where no machine is."""
-    monkeypatch.setattr("trioproxy.cli.usage._ZONE", UTC)
+    monkeypatch.setenv("TZ", "UTC")
 
 
 @pytest.fixture
@@ -132,7 +133,24 @@ def test_a_period_that_is_none(cli: Command, path: Path) -> None:
         1,
         "trioproxy: this period ends before it begins, at 2026-11-10 00:00 UTC\n",
     )
+    tomorrow = (NOW + timedelta(days=1)).date().isoformat()
+    assert cli("usage", "--since", tomorrow).err == (
+        f"trioproxy: this period begins in the future, at {tomorrow} 00:00 UTC\n"
+    )
     assert "is no period" in cli("usage", "--since", "often").err
+    assert "is no end of a period" in cli("usage", "--until", "week").err
+
+
+def test_days_of_a_tenant(cli: Command, path: Path, tmp_path: Path) -> None:
+    """They begin at the tenant's midnight, as the days of quotas and the hours of rules do."""
+    config = tmp_path / "trioproxy.toml"
+    config.write_text(
+        '[policy]\ntime_zone = "Europe/Vienna"\n[tenant.physics]\ntime_zone = "Asia/Tokyo"\n', encoding="utf-8"
+    )
+    title = "usage by user from 2026-01-10 00:00 CET until 2026-01-11 00:00 CET"
+    assert cli("usage", "--since", "2026-01-10", "--until", "2026-01-10").lines[0] == title
+    found = json.loads(cli("usage", "--tenant", "physics", "--since", "2026-01-10", "--json").out)
+    assert found["since"] == "2026-01-09T15:00:00+00:00"
 
 
 @pytest.mark.parametrize(
@@ -205,6 +223,15 @@ def test_a_bar_for_each_day(cli: Command, picture: Path, path: Path) -> None:
     days = [NOW.date() - timedelta(days=number) for number in range(4, -1, -1)]
     first = f"{days[0]:%b %Y}"
     assert {str(day.day) for day in days} | {first} <= set(texts(picture))
+
+
+def test_one_day_is_no_wall(cli: Command, picture: Path, path: Path) -> None:
+    """Its bar is as wide as that of one day of a week."""
+    assert cli("usage", "--by", "day", "--since", "today", "--plot", str(picture)).code == 0
+    [outline] = re.findall(
+        r'<g id="patch_3">\s*<path d="M ([0-9.]+) [0-9.]+ \nL ([0-9.]+) ', picture.read_text("utf-8")
+    )
+    assert float(outline[1]) - float(outline[0]) < 80  # of 576 points
 
 
 def test_many_days(cli: Command, picture: Path, path: Path) -> None:

@@ -1,5 +1,7 @@
 """`trioproxy user`: everything about local users, tenant by tenant."""
 
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -234,11 +236,13 @@ def test_a_user_without_a_usable_password(cli: Command, data_dir: Path) -> None:
 
 def test_every_obstacle_shows(cli: Command) -> None:
     """The help desk sees all reasons at once."""
-    add(cli, "alice", "--no-proxy", "--valid-until", "2020-01-01", "--valid-from", "2036-01-01")
+    add(cli, "alice", "--no-proxy", "--valid-from", "2036-01-01")
     cli("user", "disable", "alice")
     shown = cli("user", "show", "alice").out
-    for part in ("is disabled", "expired on 2020-01-02", "is valid from 2036-01-01", "is not a member of system-proxy"):
+    for part in ("is disabled", "is valid from 2036-01-01", "is not a member of system-proxy"):
         assert part in shown
+    cli("user", "change", "alice", "--valid-from", "always", "--valid-until", "2020-01-01")
+    assert "expired on 2020-01-02" in cli("user", "show", "alice").out
 
 
 def test_groups(cli: Command) -> None:
@@ -263,8 +267,6 @@ def test_remove_takes_the_rules_along(cli: Command) -> None:
 
 def test_json(cli: Command) -> None:
     """DESIGN section 5: --json where it lists; times with their zone, and never a hash."""
-    import json  # noqa: PLC0415 - for this test
-
     add(cli, "alice", "--valid-until", "2036-12-31T00:00+00:00")
     listed = cli("user", "list", "--json").out
     described = {
@@ -279,7 +281,12 @@ def test_json(cli: Command) -> None:
     }
     assert json.loads(listed) == [described]
     shown = cli("user", "show", "alice", "--json").out
-    assert json.loads(shown) == described | {"obstacles": [], "rules": []}
+    assert json.loads(shown) == described | {
+        "obstacles": [],
+        "blocks": [],
+        "limits": {"each": [], "together": []},
+        "rules": [],
+    }
     assert "argon2" not in listed + shown
 
 
@@ -289,3 +296,89 @@ def test_a_tenant_that_the_configuration_does_not_name_any_more(cli: Command, da
     (tmp_path / "trioproxy.toml").write_text("", encoding="utf-8")
     assert cli("user", "list", "--all-tenants").lines[1].split()[:2] == ["physics/bob", "no"]
     assert "the store has users, rules, limits or blocks of tenant physics, which" in cli("check").err
+
+
+def test_never_valid(cli: Command) -> None:
+    """An end before the begin is a mistake, also together with what is stored; an end that is over may be meant."""
+    backwards = ("--valid-from", "2031-01-02", "--valid-until", "2031-01-01")
+    refused = cli("user", "add", "alice", "--generate", *backwards)
+    assert (refused.code, refused.out) == (1, "")
+    assert re.fullmatch(
+        r"trioproxy: valid from 2031-01-02 00:00 \S+ until 2031-01-02 00:00 \S+ is never: the end comes first\n",
+        refused.err,
+    )
+    assert cli("user", "add", "alice", "--generate", "--valid-until", "2031-01-01").err == ""
+    assert cli("user", "change", "alice", "--valid-from", "2031-06-01").code == 1
+    assert json.loads(cli("user", "show", "alice", "--json").out)["valid_from"] is None
+    past = cli("user", "change", "alice", "--valid-until", "2001-01-01")
+    assert past.code == 0
+    assert re.fullmatch(r"note: that is over already: 2001-01-02 00:00 \S+\n", past.err)
+
+
+def test_groups_that_nobody_knows(cli: Command) -> None:
+    """Most often typing mistakes; what is kept may be meant, so it is a note."""
+    add(cli, "alice", "--group", "staff")
+    add(cli, "bob")
+    cli("rule", "add", "group:lab", "tcp:*(*)->*(443)")
+    assert cli("user", "group", "bob", "--add", "system-proxi").err == (
+        "note: nobody else is in the group system-proxi, and no rule is about it; a typing mistake?\n"
+    )
+    assert cli("user", "group", "bob", "--add", "staff", "--add", "lab").err == ""
+    assert cli("user", "group", "bob", "--remove", "stuff").err == "note: bob was not in the group stuff\n"
+    assert cli("user", "group", "bob", "--remove", "system-proxy").err == (
+        "note: bob cannot log in any more: system-proxy is the group of those who may\n"
+    )
+    assert cli("user", "group", "bob", "--add", "system-proxy").err == ""
+
+
+def test_show_what_holds_for_a_user(cli: Command) -> None:
+    """The help desk sees blocks and limits, whoever set them, beside the account."""
+    add(cli, "alice", "--group", "staff")
+    assert "limits  none but those of the configuration" in cli("user", "show", "alice").lines
+    cli("limit", "set", "group:staff", "rate=10Mbit")
+    cli("limit", "set", "--together", "global", "rate=1Gbit")
+    cli("limit", "set", "tenant:physics", "sessions=5")
+    cli("block", "add", "user", "alice", "--reason", "stolen laptop")
+    cli("block", "add", "everything", "--tenant", "physics", "--reason", "attack")
+    assert cli("user", "show", "alice").lines[1:] == [
+        "state   active, blocked",
+        "groups  staff, system-proxy",
+        "valid   always",
+        "from    any",
+        "        every request is refused by block 1 of user alice: stolen laptop (until it is removed)",
+        "limits",
+        "        rate=10Mbit for each user, says group:staff",
+        "        rate=1Gbit for everybody in global together",
+        "rules   none",
+    ]
+    shown = json.loads(cli("user", "show", "alice", "--json").out)
+    assert [block["id"] for block in shown["blocks"]] == [1]
+    assert shown["limits"]["each"] == [{"key": "rate", "value": "10Mbit", "scopes": ["group:staff"]}]
+
+
+def test_remove_says_what_goes_and_what_stays(cli: Command) -> None:
+    """Rules and limits go; a block keeps out whoever gets the name."""
+    add(cli, "alice")
+    cli("limit", "set", "user:alice", "rate=1Mbit")
+    cli("block", "add", "user", "alice", "--reason", "theft")
+    cli("block", "add", "everything", "--reason", "attack")
+    result = cli("user", "remove", "alice")
+    assert result.out == "user alice removed, with 0 rules and the limits\n"
+    assert result.err == (
+        "note: block 1 of user alice: theft stays, for whoever gets the name; `trioproxy block remove 1` lifts it\n"
+    )
+
+
+def test_days_of_a_tenant(cli: Command, data_dir: Path, tmp_path: Path) -> None:
+    """A day is over at the tenant's midnight, and shown by the tenant's clock."""
+    with (tmp_path / "trioproxy.toml").open("a", encoding="utf-8") as file:
+        file.write('time_zone = "Asia/Tokyo"\n[policy]\ntime_zone = "Europe/Vienna"\n')
+    add(cli, "alice", "--valid-until", "2040-01-01")
+    add(cli, "physics/bob", "--valid-until", "2040-01-01", "--valid-from", "2039-01-01T08:00Z")
+    assert user(data_dir).valid_until == datetime(2040, 1, 1, 23, tzinfo=UTC)
+    assert user(data_dir, "physics", "bob").valid_until == datetime(2040, 1, 1, 15, tzinfo=UTC)
+    assert "valid   until 2040-01-02 00:00 CET" in cli("user", "show", "alice").lines
+    shown = cli("user", "show", "physics/bob").lines
+    assert "valid   from 2039-01-01 17:00 JST until 2040-01-02 00:00 JST" in shown
+    assert "        physics/bob is valid from 2039-01-01 17:00 JST only" in shown
+    assert "2040-01-02 00:00 JST" in cli("user", "list", "--tenant", "physics").out

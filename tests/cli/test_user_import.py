@@ -90,3 +90,12 @@ def test_a_file_that_is_something_else(cli: Command, file: Path, monkeypatch: py
     monkeypatch.setattr(user_import, "_HTPASSWD_BYTES_MAX", 10)
     result = cli("user", "import", str(file))
     assert result.err == f"trioproxy: {file}: larger than 10 bytes: is this the right file?\n"
+
+
+def test_a_group_that_nobody_knows(cli: Command, tmp_path: Path) -> None:
+    """A mistyped group gives hundreds of users no rights."""
+    file = tmp_path / "users.htpasswd"
+    file.write_text("alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n", encoding="utf-8")
+    assert cli("user", "import", str(file), "--group", "staf").err == (
+        "note: nobody else is in the group staf, and no rule is about it; a typing mistake?\n"
+    )

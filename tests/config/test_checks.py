@@ -111,7 +111,7 @@ def test_tenants(text: str, errors: list[str]) -> None:
     assert errors_of(text) == errors
 
 
-@pytest.mark.parametrize("realm", ["", "A.example", "a@b", " a"])
+@pytest.mark.parametrize("realm", ["", "A.example", "a@b", " a", "a b"])
 def test_what_is_no_realm(realm: str) -> None:
     """A realm is what can stand behind the last @ of a canonical login name."""
     assert errors_of(f'[tenant.a]\nrealms = ["{realm}"]\n') == [

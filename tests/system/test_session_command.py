@@ -61,6 +61,8 @@ def test_lists_and_kills(proxy: Proxy) -> None:
         (["kill", "7", "--all"], "--all goes with nothing else", 2),
         (["kill", "seven"], "seven", 2),
         (["list", "--source", "everywhere"], "everywhere", 1),
+        (["list", "--source", "300.1.1.1"], "--source: '300.1.1.1' is no address and no network", 1),
+        (["list", "--source", "10.1.2.3/16"], "has bits behind the prefix: the network is 10.1.0.0/16", 1),
         (["list", "--target", "a..b"], "a..b", 1),
         (["list", "--tenant", "physics"], "there is no tenant 'physics'", 1),
         (["list", "--user", "physics/alice"], "there is no tenant 'physics'", 1),
@@ -72,6 +74,15 @@ def test_what_cannot_be_done_is_said(proxy: Proxy, arguments: list[str], said: s
     done = proxy.try_command("session", *arguments)
     assert done.returncode == code
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("action", ["list", "kill"])
+def test_a_name_that_nobody_has(proxy: Proxy, action: str) -> None:
+    """During an incident nobody must take a typing mistake for a user who is gone."""
+    with proxy:
+        assert proxy.try_command("session", action, "--user", "alice").stderr == ""
+        done = proxy.try_command("session", action, "--user", "alcie")
+        assert (done.returncode, done.stderr) == (0, "note: there is no local user alcie; a typing mistake?\n")
 
 
 def test_works_after_kill_9(proxy: Proxy) -> None:

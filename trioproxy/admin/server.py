@@ -93,7 +93,10 @@ class ControlServer:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
             code = asking.connect_ex(str(self._path))
         if code == 0:
-            raise OSError(errno.EADDRINUSE, "another server of this store listens there")
+            raise OSError(
+                errno.EADDRINUSE,
+                "another server seems to use this store; the two share no limits, no quotas and no penalties",
+            )
         if code == errno.ECONNREFUSED and stat.S_ISSOCK(self._path.lstat().st_mode):
             self._path.unlink()
 

@@ -3,9 +3,17 @@
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Final
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from trioproxy import __version__
 from trioproxy.cli.output import Failure, complain
@@ -31,6 +39,13 @@ _COMMANDS: Final = {
     "session": ("trioproxy.cli.session:app", "Running sessions: list them, and end them."),
     "usage": ("trioproxy.cli.usage:app", "Who has moved how much: by user, group, target, application or day."),
     "auth": ("trioproxy.cli.auth:app", "Where logins are checked: try one, step by step."),
+}
+
+
+# Where there are too many words.
+_ADVICE: Final = {
+    "rule add": "put the rule in quotes",
+    "limit remove": "`trioproxy limit set SCOPE KEY=none` takes one of several limits away",
 }
 
 
@@ -99,6 +114,30 @@ def _usage_message(error: CycloptsError) -> str:
             return "passwords are never given on the command line, where others can read them; use --password-stdin"
         case UnusedCliTokensError():
             # Not repeated: what does not belong there may be a password.
-            return "there are more arguments than this command takes"
+            return f"there are more arguments than this command takes{_advice(error)}"
+        case UnknownOptionError() if (error.token.keyword or error.token.value).startswith("->"):
+            return f"-> is no option{_advice(error)}"
+        case MissingArgumentError():
+            return _missing(error)
         case _:
             return str(error)
+
+
+def _advice(error: CycloptsError) -> str:
+    """What is most often the matter."""
+    advice = _ADVICE.get(" ".join(error.command_chain or ()))
+    return f"; {advice}" if advice else ""
+
+
+def _missing(error: MissingArgumentError) -> str:
+    if error.app is None or error.argument is None:
+        return str(error)
+    name = error.argument.name
+    arguments = error.app.assemble_argument_collection(parse_docstring=True)
+    help_text = next((found.parameter.help for found in arguments if found.name == name), None)
+    meaning = f": {' '.join(help_text.split()).rstrip('.')}" if help_text else ""
+    if error.keyword is not None:
+        return f"{error.keyword} needs a value{meaning}"
+    mistyped = [word for word in error.unused_tokens or () if word.startswith("--") and name.startswith("--")]
+    close = get_close_matches(name, mistyped, n=1)
+    return f"{name} is missing{meaning}{f' (is {close[0]} a typing mistake?)' if close else ''}"

@@ -1,7 +1,7 @@
 """Who asks, for `rule explain`: as the store says, or the first other backend that knows the name."""
 
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, assert_never
 
 import attrs
@@ -14,7 +14,7 @@ from auth.registry import BackendError
 from trioproxy.cli.accounts import obstacles
 from trioproxy.cli.output import Failure
 from trioproxy.cli.place import parse_groups, parse_user, select_tenant
-from trioproxy.config import Config
+from trioproxy.config import Config, build_zones
 from trioproxy.policy import IPAddress, Scope
 from trioproxy.store import Snapshot
 
@@ -67,10 +67,17 @@ def identify(who: Who, client: IPAddress, config: Config, snapshot: Snapshot) ->
                 f"  `trioproxy auth test {wanted.owner}` shows each step",
             )
         case Rejected(reason):
-            refused = f"there is no user {wanted.owner}" if found == _UNKNOWN else f"{backend} says: {reason.value}"
+            refused = _unknown(wanted, config) if found == _UNKNOWN else f"{backend} says: {reason.value}"
             return Identity(wanted.tenant, wanted.name, given), [refused]
         case _:
             assert_never(found)
+
+
+def _unknown(wanted: Scope, config: Config) -> str:
+    backends = config.tenants()[wanted.tenant].backends
+    local = any(backend in config.local_backends() for backend in backends)
+    advice = f"; `trioproxy user add {wanted.owner}` adds one" if local else ""
+    return f"there is no user {wanted.owner}{advice}"
 
 
 def _anonymous(tenant: str, config: Config) -> tuple[Identity, list[str]]:
@@ -120,7 +127,7 @@ def _local(user: LocalUser, client: IPAddress, config: Config) -> tuple[Identity
     identity = admitted or Identity(user.tenant, user.name, user.groups)
     if not identity.member:  # let in nevertheless, so that is no obstacle
         user = attrs.evolve(user, groups=user.groups | {tenant.proxy_group})
-    return identity, obstacles(user, tenant.proxy_group, datetime.now(UTC), client)
+    return identity, obstacles(user, tenant.proxy_group, datetime.now(build_zones(config).of(user.tenant)), client)
 
 
 def _of_backend(found: Identity, wanted: Scope, config: Config) -> tuple[Identity, list[str]]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
 from typing import Annotated, Final
@@ -15,13 +16,14 @@ from auth.chain import Chain
 from auth.local import BackendContext, LocalUser
 from auth.registry import BackendError
 from trioproxy.backends import build_chain
+from trioproxy.cli.accounts import blocks_of
 from trioproxy.cli.login_report import Layer, Report
 from trioproxy.cli.login_trace import Trace
 from trioproxy.cli.output import Failure, say, show_json, usage
 from trioproxy.cli.passwords import read_password
 from trioproxy.cli.place import HERE, Place, parse_user
 from trioproxy.config import BackendTable, Config
-from trioproxy.policy import Scope, directory_layers, rule_problems
+from trioproxy.policy import Block, Blocks, Scope, canonical_address, directory_layers, rule_problems
 from trioproxy.store import Store, read_rule_set
 
 __all__ = ["app"]
@@ -83,7 +85,7 @@ def try_login(  # noqa: PLR0913 - the options of a command
             wanted, None if password is None else client, settings.proxy_group, trace.asked, answer, clean=trace.clean
         )
         if isinstance(answer, Identity):
-            report = _with_rules(report, answer, store)
+            report = attrs.evolve(_with_rules(report, answer, store), block=_block(wanted, client, password, store))
     if as_json:
         show_json(report.as_json())
     else:
@@ -154,6 +156,15 @@ def _open_chain(config: Config, tenant: str, store: Store | None, trace: Trace, 
         raise Failure(f"a backend of tenant {tenant} cannot be opened: {trace.clean(str(error))}") from error
     stack.callback(chain.close)
     return chain
+
+
+def _block(user: Scope, client: str, password: str | None, store: Store | None) -> Block | None:
+    """What refuses every request of this user; without a password nobody says from where."""
+    blocks = store.blocks.all() if store is not None else ()
+    in_force = Blocks(blocks).in_force(datetime.now(UTC))
+    by_source = in_force.of_source(canonical_address(ip_address(client)), user.tenant) if password is not None else None
+    found = [*blocks_of(user, in_force), *([by_source] if by_source is not None else [])]
+    return min(found, key=lambda block: block.id, default=None)
 
 
 def _with_rules(report: Report, identity: Identity, store: Store | None) -> Report:

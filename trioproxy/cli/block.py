@@ -2,13 +2,15 @@
 
 import os
 import pwd
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from cyclopts import App, Parameter
 
+from trioproxy.cli.accounts import show_end
 from trioproxy.cli.moments import parse_duration, show_moment
-from trioproxy.cli.output import Failure, say, show_json, show_table, usage
+from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
 from trioproxy.cli.place import HERE, Place, check_tenant, note_nobody
 from trioproxy.config import Config
 from trioproxy.policy.blocks import Block, BlockKind, BlockSubject
@@ -21,6 +23,8 @@ app = App(
     help_epilogue="Example: `trioproxy block add user alice --for 2h --reason 'stolen laptop'`",
 )
 
+_WITH_PORTS: Final = re.compile(r"(?:\[.*\]|[^:]*):[0-9,*-]*")
+
 KindWord: TypeAlias = Literal["user", "source", "target", "everything"]
 
 
@@ -31,7 +35,7 @@ def add(  # noqa: PLR0913 - the options of a command
     /,
     *,
     reason: str,
-    duration: Annotated[str | None, Parameter(name="--for")] = None,
+    duration: Annotated[str | None, Parameter(name="--for", allow_leading_hyphen=True)] = None,
     tenant: str | None = None,
     place: Place = HERE,
 ) -> None:
@@ -56,9 +60,14 @@ def add(  # noqa: PLR0913 - the options of a command
             block = store.blocks.add(subject, tenant=tenant, reason=reason, set_by=_login_name(), ends_at=ends_at)
         except ValueError as error:
             raise Failure(str(error)) from error
-        say(f"{block} ({_end(block)})")
+        say(f"{block} ({show_end(block)})")
+        now = datetime.now(UTC)
+        for other in store.blocks.all():
+            alike = (other.subject, other.tenant) == (block.subject, block.tenant) and other.id != block.id
+            if alike and (other.ends_at is None or now < other.ends_at):
+                warn(f"it is blocked already, by {other} ({show_end(other)}); each has to end, or to be removed")
         if subject.user is not None:
-            note_nobody(subject.user, config, store)
+            note_nobody([subject.user], config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy block list --json`")
@@ -68,7 +77,7 @@ def list_blocks(
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     place: Place = HERE,
 ) -> None:
-    """List what is cut off now, by whom, until when and why.
+    """List what is cut off now, by whom, until when (in the time zone of this machine) and why.
 
     Args:
         tenant: only what holds for this tenant.
@@ -122,6 +131,8 @@ def describe_block(block: Block) -> dict[str, object]:
 def _parse_subject(kind: BlockKind, what: str | None, config: Config) -> BlockSubject:
     if (what is None) != (kind is BlockKind.EVERYTHING):
         raise usage("say what to block: user NAME, source NETWORK, target HOST:PORTS, or everything and no more")
+    if kind is BlockKind.SOURCE and _WITH_PORTS.fullmatch(what or ""):
+        raise Failure(f"source {what!r} cannot be blocked: a source has no ports; leave out what follows the colon")
     try:
         subject = BlockSubject.parse(kind, what or "")
     except ValueError as error:
@@ -139,16 +150,12 @@ def _login_name() -> str:
         return str(os.getuid())
 
 
-def _end(block: Block) -> str:
-    return f"until {show_moment(block.ends_at)}" if block.ends_at else "until it is removed"
-
-
 def _row(block: Block) -> list[str]:
     return [
         str(block.id),
         str(block.subject),
         block.tenant or "all",
-        show_moment(block.ends_at) or "removed",
+        show_moment(block.ends_at) or "no end",
         block.set_by,
         show_moment(block.set_at),
         block.reason,

@@ -1,16 +1,16 @@
 """`trioproxy check`: would the server start with this configuration, and as what?"""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 from cyclopts import App
 
 from trioproxy.accounting.usage import QUARTER_S
 from trioproxy.cli.output import count, say, warn
-from trioproxy.cli.periods import show_moment_in
-from trioproxy.cli.place import HERE, Place
-from trioproxy.config import Config, Listener
+from trioproxy.cli.periods import show_moment_in, show_zone
+from trioproxy.cli.place import HERE, RECORDS_FILE, Place
+from trioproxy.config import Config, Listener, build_zones
 from trioproxy.store import Store, UsageStore, login_problems, read_rule_set, usage_path
 
 __all__ = ["app"]
@@ -34,6 +34,9 @@ def check(*, place: Place = HERE) -> None:
         say(f"  tenant {name}: backends {', '.join(tenant.backends)}, group {tenant.proxy_group}{realms}")
     if config.policy.open_floor:
         say(f"  rules may open {', '.join(map(str, config.policy.open_floor))} of the floor")
+    zones = build_zones(config)
+    others = "".join(f"; tenant {name} {show_zone(zone)}" for name, zone in sorted(zones.tenants.items()))
+    say(f"  time zone {show_zone(zones.default)}{others}", f"  records {_records(config, place)}")
     if not path.exists():
         say(f"  store {path}: not there yet, the first start makes it")
         return
@@ -41,13 +44,23 @@ def check(*, place: Place = HERE) -> None:
         say(f"  store {path}: {_contents(store)}")
         for problem in _store_problems(store, config):
             warn(problem)
-    say(f"  usage {usage_path(path)}: {_usage(usage_path(path))}; {_retention(config)}")
+    say(f"  usage {usage_path(path)}: {_usage(usage_path(path), zones.default)}; {_retention(config)}")
 
 
 def _describe(listener: Listener) -> str:
     login = "login or none" if listener.anonymous else "login needed"
     realms = ", or that of the realm" if listener.realms else ""
     return f"{listener.address}: tenant {listener.tenant}{realms}; {login}"
+
+
+def _records(config: Config, place: Place) -> str:
+    match config.log.records:
+        case "none":
+            return "are not kept"
+        case "stdout":
+            return "on standard output"
+        case path:
+            return str(Path(path or place.folder() / RECORDS_FILE).absolute())
 
 
 def _contents(store: Store) -> str:
@@ -63,14 +76,14 @@ def _contents(store: Store) -> str:
     )
 
 
-def _usage(path: Path) -> str:
+def _usage(path: Path, zone: tzinfo) -> str:
     if not path.exists():
         return "not there yet, the first flow makes it"
     with UsageStore.open(path, create=False) as usage:
         oldest = usage.oldest_quarter()
     if oldest is None:
         return "empty"
-    return f"since {show_moment_in(None, datetime.fromtimestamp(oldest * QUARTER_S, UTC))}"
+    return f"since {show_moment_in(zone, datetime.fromtimestamp(oldest * QUARTER_S, UTC))}"
 
 
 def _retention(config: Config) -> str:

@@ -1,5 +1,6 @@
 """What a hypothetical flow would be found to be, and when, for `rule explain`."""
 
+import re
 from datetime import UTC, datetime, tzinfo
 from typing import Final, Literal, TypeAlias
 
@@ -12,6 +13,8 @@ from trioproxy.policy.rules import DATAGRAM_APPS
 from trioproxy.sniff import App, Finding
 
 __all__ = ["UNKNOWN", "AppWord", "Circumstances"]
+
+_CLOCK: Final = re.compile(r"[0-9]{1,2}:[0-9]{2}", re.ASCII)
 
 AppWord: TypeAlias = Literal[
     "tls", "http", "ssh", "smtp", "ftp", "imap", "pop3", "rdp", "bittorrent", "dns", "stun", "quic", "unknown"
@@ -69,6 +72,8 @@ class Circumstances:
         """
         if self.at is None:
             return datetime.now(UTC)
+        if _CLOCK.fullmatch(self.at):
+            raise usage(f"--at: {self.at} needs a date, too: {datetime.now(zone):%Y-%m-%d}T{self.at:0>5}")
         try:
             moment = datetime.fromisoformat(self.at)
             return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

@@ -67,9 +67,13 @@ def explain(  # noqa: PLR0913 - the options of a command
         place: which installation.
     """
     config = place.load()
-    if (who.user is not None) == who.anonymous or (who.anonymous and who.group) or (who.user and who.tenant):
+    if who.user is not None and who.tenant is not None:
+        raise usage(f"--tenant goes with --anonymous; write --user {who.tenant}/{who.user.rpartition('/')[2]}")
+    if (who.user is not None) == who.anonymous or (who.anonymous and who.group):
         raise usage("say who asks: --user NAME (with --group), or --anonymous (with --tenant)")
     client = _parse_address(source, "--source")
+    if not 0 <= source_port <= _PORT_MAX:
+        raise usage(f"--source-port: {source_port} is no port")
     host, port = _parse_target(target, RuleProtocol(protocol))
     finding = circumstances.finding(RuleProtocol(protocol))
     addresses = [_parse_address(text, "--address") for text in address] or _look_up(host)

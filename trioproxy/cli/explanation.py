@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
+from ipaddress import IPv6Address
 
 import attrs
 
 from auth import Identity
 from auth.throttle import source_key
 from trioproxy.allowances import Allowances, QuotaState
+from trioproxy.cli.accounts import limits_as_json
 from trioproxy.cli.block import describe_block
 from trioproxy.policy import (
     AccessRequest,
@@ -29,6 +31,7 @@ from trioproxy.policy import (
     Vote,
 )
 from trioproxy.policy.hours import minute_of_week
+from trioproxy.policy.networks import embedded_addresses
 from trioproxy.policy.rules import EVERY_PORT, Area, Question
 from trioproxy.sniff import Finding
 from trioproxy.store import StoredRule
@@ -192,6 +195,23 @@ class Case:
         """Whether it is refused because a quota is used up, although the rules allow it."""
         return any(not state.left and state.over_quota_rate is None for state in self.quotas(explanation))
 
+    def is_certain(self, explanation: Explanation) -> bool:
+        """Whether it is permitted whatever the traffic is: rules that ask add their limits, and no more.
+
+        Where IPv4 addresses are inside the address, the votes are about one of them alone, so it is not said.
+        """
+        verdict = explanation.verdict
+        if isinstance(verdict, Refusal):
+            return False
+        address = verdict.request.address
+        votes = {vote.vote for vote in explanation.votes}
+        return not verdict.sniff or (
+            Vote.ALLOW in votes
+            and Vote.DENY not in votes
+            and all(vote.vote is Vote.ALLOW for vote in explanation.asking)
+            and not (isinstance(address, IPv6Address) and any(embedded_addresses(address)))
+        )
+
     def block(self, explanation: Explanation) -> Block | None:
         """The block that decided."""
         return self.layers.policy.blocks.deciding(explanation.verdict.request)
@@ -219,19 +239,7 @@ class Case:
             "allowed": permitted and not self.refused,
             "login_refused": list(self.refused),
             "addresses": [self._address_as_json(explanation) for explanation in explanations],
-            "limits": self._limits_as_json(),
-        }
-
-    def _limits_as_json(self) -> dict[str, object]:
-        each = self.limits.each(self.identity)
-        return {
-            "each": [
-                {"key": key, "value": text, "scopes": list(map(str, each.origins[key]))}
-                for key, text in each.limit.texts().items()
-            ],
-            "together": [
-                {"scope": str(scope), "limit": limit.texts()} for scope, limit in self.limits.together(self.identity)
-            ],
+            "limits": limits_as_json(self.limits, self.identity),
         }
 
     def _address_as_json(self, explanation: Explanation) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """An explanation for people: what was asked, what each layer says to it, who decided, and what to do about it."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby, islice
 from shlex import quote
 from typing import Final
 
 from attrs import evolve
 
+from trioproxy.cli.accounts import limit_lines
 from trioproxy.cli.explanation import Case
 from trioproxy.cli.explanation_terms import circumstances, hours_advice, quota_lines, remarks
 from trioproxy.cli.output import say, show_table
@@ -32,24 +34,18 @@ def show_case(case: Case) -> None:
     explanations = case.explanations()
     say(*circumstances(case, explanations))
     # Most names mean several addresses about which there is the same to say.
-    for _, alike in groupby(sorted(explanations, key=_gist), key=_gist):
+    gist = partial(_gist, case)
+    for _, alike in groupby(sorted(explanations, key=gist), key=gist):
         _show_addresses(case, list(alike))
     say("")
-    say(*_limits(case), *quota_lines(case, explanations))
+    limits = limit_lines(case.limits, case.identity)
+    say(*(f"limit: {line}" for line in limits), *quota_lines(case, explanations))
     for line, good in _verdict(case, explanations):
         say(line, tone="good" if good else "bad")
     say(*(f"  {line}" for line in _advice(case, explanations)))
 
 
-def _limits(case: Case) -> Iterator[str]:
-    each = case.limits.each(case.identity)
-    for key, text in each.limit.texts().items():
-        yield f"limit: {key}={text} for each user, says {' with '.join(map(str, each.origins[key]))}"
-    for scope, limit in case.limits.together(case.identity):
-        yield f"limit: {limit} for everybody in {scope} together"
-
-
-def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, str, bool]:
+def _gist(case: Case, explanation: Explanation) -> tuple[bool, str, str, str, str, str, bool]:
     """Equal for explanations that differ in their address alone; what is allowed sorts first."""
     verdict = explanation.verdict
     return (
@@ -58,15 +54,14 @@ def _gist(explanation: Explanation) -> tuple[bool, str, str, str, str, str, bool
         verdict.scope,
         verdict.rule,
         str(explanation.votes),
-        str((_state(explanation), explanation.asking, explanation.hours, getattr(verdict, "terms", ()))),
+        str((_state(case, explanation), explanation.asking, explanation.hours, getattr(verdict, "terms", ()))),
         explanation.address != verdict.request.address,
     )
 
 
-def _state(explanation: Explanation) -> str:
-    verdict = explanation.verdict
-    if isinstance(verdict, Permit):
-        return "may be allowed" if verdict.sniff else "allowed"
+def _state(case: Case, explanation: Explanation) -> str:
+    if isinstance(explanation.verdict, Permit):
+        return "allowed" if case.is_certain(explanation) else "may be allowed"
     return "denied"
 
 
@@ -75,7 +70,7 @@ def _show_addresses(case: Case, alike: list[Explanation]) -> None:
     allowed = isinstance(first.verdict, Permit)
     addresses = ", ".join(str(explanation.verdict.request.address) for explanation in alike)
     say("")
-    say(f"{addresses}: {_state(first)}", tone="good" if allowed else "bad")
+    say(f"{addresses}: {_state(case, first)}", tone="good" if allowed else "bad")
     if first.address != first.verdict.request.address:
         say(f"  because of the IPv4 address {first.address} inside it")
     floor = ["floor", "deny" if first.floor else "-", "", first.floor or "not part of it", ""]
@@ -112,10 +107,23 @@ def _verdict(case: Case, explanations: list[Explanation]) -> Iterator[tuple[str,
 
 
 def _permission(case: Case, permitted: list[Explanation]) -> str:
-    decider = _decider(case, permitted[0])
-    if _state(permitted[0]) == "allowed":
+    first = permitted[0]
+    decider = _decider(case, first)
+    if case.is_certain(first) and getattr(first.verdict, "sniff", False):
+        sure = next(vote for vote in first.votes if vote.vote is Vote.ALLOW)
+        return f"ALLOWED by {case.layers.name(sure)}, {_addition(case, first)}"
+    if case.is_certain(first):
         return f"ALLOWED by {decider}"
     return f"MAY BE ALLOWED by {decider}: the proxy connects, looks at the first bytes, and then decides"
+
+
+def _addition(case: Case, explanation: Explanation) -> str:
+    """What rules that ask make of a permit that there is in any case."""
+    limiting = [case.layers.name(vote) for vote in explanation.asking if parse_rule(vote.rule).has_terms]
+    if not limiting:
+        return "whatever the traffic is; the proxy looks at the first bytes only to say by which rule"
+    names = ", ".join(limiting)
+    return f"whatever the traffic is; the proxy looks at the first bytes, as the limits of {names} depend on them"
 
 
 def _because(case: Case, explanation: Explanation) -> str:

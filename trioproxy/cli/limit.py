@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from trioproxy.cli.output import Failure, say, show_json, show_table, usage
+from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
 from trioproxy.cli.place import HERE, Place, note_nobody, parse_scope, select_tenant
 from trioproxy.policy.limits import Party
 
@@ -41,7 +41,10 @@ def set_limit(scope: str, word: str, /, *more: str, together: bool = False, plac
         except ValueError as error:
             raise Failure(str(error)) from error
         say(f"{_whom(party)}: {limit}" if limit.texts() else f"{_whom(party)}: no limit any more")
-        note_nobody(party.scope, config, store)
+        for key, other in (("burst", "rate"), ("over_quota_rate", "quota")):
+            if getattr(limit, key) is not None and getattr(limit, other) is None:
+                warn(f"{key} does nothing by itself: it needs {other}=, here or from another scope")
+        note_nobody([party.scope], config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy limit list group:students --json`")
@@ -74,6 +77,8 @@ def list_limits(
             for party, limit in store.limits.all().items()
             if (party.scope == wanted if wanted is not None else shown is None or party.scope.tenant in shown)
         }
+        if wanted is not None and not limits:
+            note_nobody([wanted], config, store)
     if as_json:
         show_json(
             [
@@ -86,8 +91,11 @@ def list_limits(
             [str(party.scope), "together" if party.together else "each", str(limit)] for party, limit in limits.items()
         ]
         show_table(["SCOPE", "FOR", "LIMIT"], rows)
+    elif wanted is not None:
+        say(f"no limits of {wanted} but those of the configuration")
     else:
-        say("no limits but those of the configuration")
+        whose = "of any scope" if all_tenants else f"for everybody or in tenant {select_tenant(tenant, config)}"
+        say(f"no limits {whose} but those of the configuration")
 
 
 @app.command(help_epilogue="Example: `trioproxy limit remove tenant:physics --together`")

@@ -6,10 +6,12 @@ from typing import Final, assert_never
 import attrs
 
 from auth import Answer, Cause, Identity, Rejected, Rejection, Unavailable
+from trioproxy.cli.accounts import show_end
+from trioproxy.cli.block import describe_block
 from trioproxy.cli.login_trace import Asked
 from trioproxy.cli.moments import show_moment
 from trioproxy.cli.output import count, say, show_table
-from trioproxy.policy import DirectoryLayer, Scope
+from trioproxy.policy import Block, DirectoryLayer, Scope
 
 __all__ = ["CAUSE_ADVICE", "DIRECTORY_ADVICE", "LOCAL_ADVICE", "Layer", "Report"]
 
@@ -101,6 +103,7 @@ class Report:
         answer: of all of them together.
         layers: that would apply; empty for who is not let in.
         warnings: about rules.
+        block: what keeps out who is let in.
         clean: withholds a text in which the password stands; what a directory says of groups and rules goes through it.
     """
 
@@ -111,6 +114,7 @@ class Report:
     answer: Answer
     layers: tuple[Layer, ...] = ()
     warnings: tuple[str, ...] = ()
+    block: Block | None = None
     clean: Callable[[str], str] = str
 
     def show(self) -> None:
@@ -157,11 +161,15 @@ class Report:
             "groups": self._groups(identity),
             "valid_until": identity.valid_until.isoformat() if identity.valid_until is not None else None,
             "layers": [layer.as_json(self.clean) for layer in self.layers],
+            "block": describe_block(self.block) if self.block is not None else None,
             "warnings": list(map(self.clean, self.warnings)),
         }
 
     def _show_identity(self, identity: Identity) -> None:
         say(f"ACCEPTED by {identity.backend}{'' if self.source else ', without a password'}", tone="good")
+        if self.block is not None:
+            say(f"  but every request is refused by {self.block} ({show_end(self.block)})", tone="bad")
+            say(f"  to lift it: trioproxy block remove {self.block.id}")
         if identity.member:
             say(f"  a member of the proxy group {self.proxy_group}")
         else:

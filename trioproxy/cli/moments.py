@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from ipaddress import ip_network
 from typing import Final
 
@@ -29,27 +29,27 @@ def parse_duration(text: str) -> timedelta:
     return duration
 
 
-def parse_begin(text: str) -> datetime | None:
-    """When something begins: a day begins at midnight, local time. `always` is no beginning.
+def parse_begin(text: str, zone: tzinfo | None = None) -> datetime | None:
+    """When something begins: a day begins at midnight in this zone (None: the system's). `always` is no beginning.
 
     Raises:
         Failure: it is neither a day nor a time.
     """
-    return None if text == "always" else _parse(text, days=0)
+    return None if text == "always" else _parse(text, zone, days=0)
 
 
-def parse_end(text: str) -> datetime | None:
+def parse_end(text: str, zone: tzinfo | None = None) -> datetime | None:
     """When something is over: a day is over at the midnight behind it. `never` is no end.
 
     Raises:
         Failure: it is neither a day nor a time.
     """
-    return None if text == "never" else _parse(text, days=1)
+    return None if text == "never" else _parse(text, zone, days=1)
 
 
-def show_moment(moment: datetime | None) -> str:
-    """In local time, to the minute; empty for none."""
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
+def show_moment(moment: datetime | None, zone: tzinfo | None = None) -> str:
+    """In this zone (None: the system's), to the minute; empty for none."""
+    return "" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
 def parse_sources(texts: Sequence[str]) -> tuple[str, ...] | None:
@@ -75,12 +75,13 @@ def show_sources(sources: Sequence[str] | None) -> str:
     return "any" if sources is None else ", ".join(sources) or "none"
 
 
-def _parse(text: str, *, days: int) -> datetime:
+def _parse(text: str, zone: tzinfo | None, *, days: int) -> datetime:
     try:
         if len(text) == len("2026-12-31"):
             moment = datetime.combine(date.fromisoformat(text) + timedelta(days=days), datetime.min.time())
         else:
             moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC)  # without a zone it means the local one
+        located = moment if zone is None or moment.tzinfo is not None else moment.replace(tzinfo=zone)
+        return located.astimezone(UTC)  # without a zone it means the local one
     except (ValueError, OverflowError) as error:
         raise Failure(f"{text!r} is no day and no time; write 2026-12-31 or 2026-12-31T18:00") from error

@@ -7,9 +7,14 @@ from typing import Final
 from trioproxy.accounting.usage import QUARTER_S
 from trioproxy.cli.output import Failure
 
-__all__ = ["begin_of_period", "end_of_period", "show_moment_in"]
+__all__ = ["begin_of_period", "end_of_period", "show_moment_in", "show_zone"]
 
 _AGO: Final = re.compile(r"([1-9][0-9]{0,3})([hdw])", re.ASCII)
+_BEGINS: Final = (
+    "is no period; write 2026-12-31, 2026-12-31T18:00, today, yesterday, week, month, year,"
+    " or 12h, 7d, 4w for the last hours, days or weeks"
+)
+_ENDS: Final = "is no end of a period; write 2026-12-31, 2026-12-31T18:00, today or yesterday"
 _QUARTER: Final = timedelta(seconds=QUARTER_S)
 
 
@@ -38,7 +43,11 @@ def begin_of_period(text: str, now: datetime, zone: tzinfo | None) -> datetime:
         "month": today.replace(day=1),
         "year": today.replace(month=1, day=1),
     }
-    return _midnight(first_days[text], zone) if text in first_days else _whole_quarter(_parse(text, zone, days=0))
+    return (
+        _midnight(first_days[text], zone)
+        if text in first_days
+        else _whole_quarter(_parse(text, zone, days=0, ways=_BEGINS))
+    )
 
 
 def end_of_period(text: str, now: datetime, zone: tzinfo | None) -> datetime:
@@ -51,7 +60,7 @@ def end_of_period(text: str, now: datetime, zone: tzinfo | None) -> datetime:
     last_days = {"today": today, "yesterday": today - timedelta(days=1)}
     if text in last_days:
         return _midnight(last_days[text] + timedelta(days=1), zone)
-    return _whole_quarter(_parse(text, zone, days=1) + _QUARTER - timedelta.resolution)
+    return _whole_quarter(_parse(text, zone, days=1, ways=_ENDS) + _QUARTER - timedelta.resolution)
 
 
 def show_moment_in(zone: tzinfo | None, moment: datetime) -> str:
@@ -59,17 +68,19 @@ def show_moment_in(zone: tzinfo | None, moment: datetime) -> str:
     return moment.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")
 
 
-def _parse(text: str, zone: tzinfo | None, *, days: int) -> datetime:
+def show_zone(zone: tzinfo) -> str:
+    """Its name, `Europe/Berlin`, or else how people abbreviate it now."""
+    return str(getattr(zone, "key", None) or datetime.now(zone).strftime("%Z"))
+
+
+def _parse(text: str, zone: tzinfo | None, *, days: int, ways: str) -> datetime:
     try:
         if len(text) == len("2026-12-31"):
             return _midnight(date.fromisoformat(text) + timedelta(days=days), zone)
         moment = datetime.fromisoformat(text)
         return (_located(moment, zone) if moment.tzinfo is None else moment).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise Failure(
-            f"{text!r} is no period; write 2026-12-31, 2026-12-31T18:00, today, yesterday, week, month, year,"
-            " or 12h, 7d, 4w for the last hours, days or weeks"
-        ) from error
+        raise Failure(f"{text!r} {ways}") from error
 
 
 def _midnight(day: date, zone: tzinfo | None) -> datetime:

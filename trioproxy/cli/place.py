@@ -1,6 +1,6 @@
 """Which installation a command is about: its configuration, its store, and the names of its users and tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,9 +14,27 @@ from trioproxy.config import Config, load_config
 from trioproxy.policy.scope import DEFAULT_TENANT, Scope, ScopeKind
 from trioproxy.store import Store, path_from_url
 
-__all__ = ["HERE", "Place", "check_tenant", "note_nobody", "parse_groups", "parse_scope", "parse_user", "select_tenant"]
+__all__ = [
+    "HERE",
+    "RECORDS_FILE",
+    "Place",
+    "check_tenant",
+    "note_lonely",
+    "note_nobody",
+    "parse_groups",
+    "parse_scope",
+    "parse_user",
+    "select_tenant",
+]
 
 STORE_FILE: Final = "trioproxy.db"
+RECORDS_FILE: Final = "records.jsonl"
+
+_NAMED_MAX: Final = 10  # names in one note: an import may bring thousands
+_NOBODY: Final = {
+    ScopeKind.USER: "there is no local user",
+    ScopeKind.GROUP: "no local user is in the group",
+}
 
 
 def _path(_: type, tokens: Sequence[Token]) -> Any:  # noqa: ANN401 - as the library wants it
@@ -55,7 +73,8 @@ class Place:
         Raises:
             StoreError: the configuration names a kind of store that is not supported.
         """
-        return self.folder() / STORE_FILE if config.store.url is None else path_from_url(config.store.url)
+        path = self.folder() / STORE_FILE if config.store.url is None else path_from_url(config.store.url)
+        return path.absolute()  # whoever reads a relative one in a message does not know where this process stands
 
     def open_store(self, config: Config, *, create: bool = False) -> Store:
         """Open the store of this installation.
@@ -128,12 +147,50 @@ def select_tenant(tenant: str | None, config: Config) -> str:
     return tenant or DEFAULT_TENANT
 
 
-def note_nobody(scope: Scope, config: Config, store: Store) -> None:
+def note_nobody(scopes: Collection[Scope], config: Config, store: Store) -> None:
     """A name that nobody has is most often a typing mistake; but another backend may know it."""
-    if scope.kind not in (ScopeKind.USER, ScopeKind.GROUP):
-        return
-    users = store.users.all(scope.tenant)
-    names = {name for user in users for name in ((user.name,) if scope.kind is ScopeKind.USER else user.groups)}
-    if scope.name not in names and config.tenants()[scope.tenant].backends == ("local",):
-        what = "there is no local user" if scope.kind is ScopeKind.USER else "no local user is in the group"
-        warn(f"{what} {scope.owner} yet")
+    tenants = config.tenants()
+    asked = [
+        scope
+        for scope in scopes
+        if scope.kind in (ScopeKind.USER, ScopeKind.GROUP) and tenants[scope.tenant].backends == ("local",)
+    ]
+    known = {scope for tenant in {scope.tenant for scope in asked} for scope in _known(tenant, store)}
+    for kind, words in _NOBODY.items():
+        names = [scope.owner for scope in asked if scope.kind is kind and scope not in known]
+        if names:
+            more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+            warn(f"{words} {', '.join(names[:_NAMED_MAX])}{more}; a typing mistake?")
+
+
+def note_lonely(
+    groups: frozenset[str], tenant: str, config: Config, store: Store, members: Collection[str] = ()
+) -> None:
+    """A group that has no members but these and that no rule is about is most often a typing mistake, too.
+
+    Args:
+        groups: canonical names.
+        tenant: whose.
+        config: says whether a directory may know them.
+        store: has the users, rules and limits.
+        members: who has just come into the groups.
+    """
+    others = {scope for scope in _known(tenant, store, but=members) if scope.kind is ScopeKind.GROUP}
+    spoken_of = {*store.rules.all(tenant), *(party.scope for party in store.limits.all(tenant)), *others}
+    tenant_table = config.tenants()[tenant]
+    lonely = [
+        group
+        for group in sorted(groups - {tenant_table.proxy_group})
+        if Scope(ScopeKind.GROUP, tenant, group) not in spoken_of
+    ]
+    if lonely and tenant_table.backends == ("local",):
+        warn(f"nobody else is in the group {', '.join(lonely)}, and no rule is about it; a typing mistake?")
+
+
+def _known(tenant: str, store: Store, but: Collection[str] = ()) -> Iterator[Scope]:
+    """The local users of a tenant, but for some, and their groups."""
+    for user in store.users.all(tenant):
+        if user.name in but:
+            continue
+        yield Scope(ScopeKind.USER, tenant, user.name)
+        yield from (Scope(ScopeKind.GROUP, tenant, name) for name in user.groups)

@@ -8,8 +8,8 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, Parameter, Token
 
-from trioproxy.cli.output import Failure, Tone, count, say
-from trioproxy.cli.place import HERE, Place, check_tenant
+from trioproxy.cli.output import Failure, Tone, count, say, warn
+from trioproxy.cli.place import HERE, Place, check_tenant, note_nobody
 from trioproxy.config import Config
 from trioproxy.policy.rules import Rule
 from trioproxy.store import (
@@ -33,6 +33,7 @@ app = App(
 _TONES: Final[dict[str, Tone]] = {"-": "bad", "+": "good"}
 
 _STANDARD: Final = Path("-")
+_NAMED_MAX: Final = 10  # layers in one note: more are in the difference below it
 _BYTES_MAX: Final = (16 << 20) + 1  # one more than the reader takes
 
 
@@ -53,7 +54,7 @@ def export(file: File = _STANDARD, /, *, tenant: str | None = None, place: Place
 
     Args:
         file: replaced if it is there; left out or -: standard output.
-        tenant: only those of this tenant, without the global ones.
+        tenant: only those of this tenant, without the global ones; `policy import` needs the same --tenant for them.
         place: which installation.
     """
     config = place.load()
@@ -61,7 +62,7 @@ def export(file: File = _STANDARD, /, *, tenant: str | None = None, place: Place
         check_tenant(tenant, config)
     with place.open_store(config) as store:
         content = _stored(store, tenant)
-    text = render_policy(content)
+    text = render_policy(content, tenant)
     if file == _STANDARD:
         say(*text.removesuffix("\n").split("\n"))
         return
@@ -73,6 +74,9 @@ def export(file: File = _STANDARD, /, *, tenant: str | None = None, place: Place
 def import_rules(file: File, /, *, dry_run: bool = False, tenant: str | None = None, place: Place = HERE) -> None:
     """Replace all rules and limits by those of a file, in one step. If anything is wrong with it, nothing changes.
 
+    Layers that the file does not have are emptied, those of other tenants and the global one too, unless --tenant is
+    given.
+
     Args:
         file: as `trioproxy policy export` writes it; - is standard input.
         dry_run: show what would change, and change nothing.
@@ -83,11 +87,14 @@ def import_rules(file: File, /, *, dry_run: bool = False, tenant: str | None = N
     if tenant is not None:
         check_tenant(tenant, config)
     wanted = _read(file, config, tenant)
-    with place.open_store(config, create=not dry_run) as store, store.together():
-        before = _stored(store, tenant)
-        if not dry_run:
-            store.rules.replace(wanted.rules, tenant)
-            store.limits.replace(wanted.limits, tenant)
+    with place.open_store(config, create=not dry_run) as store:
+        with store.together():
+            before = _stored(store, tenant)
+            if not dry_run:
+                store.rules.replace(wanted.rules, tenant)
+                store.limits.replace(wanted.limits, tenant)
+        note_nobody(wanted.scopes, config, store)
+    _note_forgotten(before, wanted)
     lines = list(difference(before, wanted))
     for line in lines:
         say(line, tone=_TONES.get(line[0]))
@@ -101,6 +108,19 @@ def import_rules(file: File, /, *, dry_run: bool = False, tenant: str | None = N
 
 def _stored(store: Store, tenant: str | None) -> PolicyContent[StoredRule]:
     return PolicyContent(store.rules.all(tenant), store.limits.all(tenant))
+
+
+def _note_forgotten(before: PolicyContent[StoredRule], wanted: PolicyContent[Rule]) -> None:
+    """A file of one tenant, imported without --tenant, empties everything else: that may not be what was meant."""
+    spoken_of = {scope.tenant for scope in wanted.scopes}
+    emptied = [str(scope) for scope in before.scopes if scope.tenant not in spoken_of]
+    if not emptied:
+        return
+    shown = ", ".join(emptied[:_NAMED_MAX]) + (", ..." if len(emptied) > _NAMED_MAX else "")
+    missing = sorted({scope.tenant for scope in before.scopes} - spoken_of)
+    whom = " or ".join(f"tenant {tenant}" if tenant else "the global layer" for tenant in missing)
+    remedy = "; --tenant replaces those of one tenant alone" if len(spoken_of) == 1 and "" not in spoken_of else ""
+    warn(f"nothing in the file is about {whom}, so this empties {shown}{remedy}")
 
 
 def _read(file: Path, config: Config, tenant: str | None) -> PolicyContent[Rule]:

@@ -1,13 +1,14 @@
 """`trioproxy rule`: the rules of each layer."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from trioproxy.cli.explain import explain
-from trioproxy.cli.output import Failure, say, show_json, show_table, usage
+from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
 from trioproxy.cli.place import HERE, Place, check_tenant, note_nobody, parse_scope, select_tenant
-from trioproxy.config import Config
+from trioproxy.config import Config, Tenant
 from trioproxy.policy.grammar import RuleSyntaxError, parse_rule
 from trioproxy.policy.rules import Rule
 from trioproxy.policy.scope import Scope
@@ -44,9 +45,13 @@ def add(scope: str, rule: str, /, *, position: int | None = None, place: Place =
             stored = store.rules.add(layer, parsed, position)
         except ValueError as error:
             raise Failure(str(error)) from error
-        where = [rule.id for rule in store.rules.of(layer)].index(stored.id) + 1
+        rules = store.rules.of(layer)
+        where = [rule.id for rule in rules].index(stored.id) + 1
         say(f"rule {stored.id} added to {layer} at place {where}: {stored.text}")
-        note_nobody(layer, config, store)
+        same = [str(rule.id) for rule in rules if rule.text == stored.text and rule.id != stored.id]
+        if same:
+            warn(f"{layer} has the same rule already: {', '.join(same)}; the first one decides")
+        note_nobody([layer], config, store)
 
 
 @app.command(name="list", help_epilogue="Example: `trioproxy rule list group:staff --json`")
@@ -74,10 +79,13 @@ def list_rules(
     layer = parse_scope(scope, config) if scope is not None else None
     shown = None if all_tenants else {"", select_tenant(tenant, config)}
     with place.open_store(config) as store:
+        everything = store.rules.all()
         if layer is not None:
-            layers = {layer: store.rules.of(layer)}
+            layers = {layer: everything.get(layer, ())}
         else:
-            layers = {key: rules for key, rules in store.rules.all().items() if shown is None or key.tenant in shown}
+            layers = {key: rules for key, rules in everything.items() if shown is None or key.tenant in shown}
+        if layer is not None and not layers[layer]:
+            note_nobody([layer], config, store)
     if as_json:
         show_json(
             [
@@ -86,8 +94,17 @@ def list_rules(
                 for number, rule in enumerate(rules, start=1)
             ]
         )
-    else:
+    elif any(layers.values()):
         _show(layers)
+    elif layer is not None:
+        say(f"no rules in {layer}")
+    elif shown is None:
+        say(f"no rules in any layer{_so(config.tenants().values())}")
+    else:
+        home = select_tenant(tenant, config)
+        say(f"no rules, neither global ones nor in tenant {home}{_so([config.tenants()[home]])}")
+        if any(everything.values()):
+            warn("other tenants have rules: --all-tenants shows them")
 
 
 @app.command(help_epilogue="Example: `trioproxy rule remove 12 13`")
@@ -127,7 +144,11 @@ def _show(layers: dict[Scope, tuple[StoredRule, ...]]) -> None:
         for scope, rules in layers.items()
         for number, rule in enumerate(rules, start=1)
     ]
-    if rows:
-        show_table(["SCOPE", "PLACE", "ID", "RULE"], rows)
-    else:
-        say("no rules: nothing is allowed")
+    show_table(["SCOPE", "PLACE", "ID", "RULE"], rows)
+
+
+def _so(tenants: Iterable[Tenant]) -> str:
+    """What it means that the store has no rules for them."""
+    if all(tenant.backends == ("local",) for tenant in tenants):
+        return ": nothing is allowed"
+    return ": nothing is allowed but by rules of a directory"

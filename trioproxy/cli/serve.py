@@ -13,6 +13,7 @@ from trioproxy.accounting import LineSink, NullSink
 from trioproxy.accounting.sinks import Sink
 from trioproxy.cli.first_start import FirstLogin, prepare
 from trioproxy.cli.output import say
+from trioproxy.cli.place import RECORDS_FILE
 from trioproxy.config import Config
 from trioproxy.limits import raise_descriptor_limit
 from trioproxy.log import configure_log, get_log
@@ -79,7 +80,7 @@ def _open_records(config: Config, data_dir: Path) -> Sink:
         case path:
             if path is None:
                 data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return LineSink.to_file(Path(path) if path else data_dir / "records.jsonl")
+            return LineSink.to_file(Path(path) if path else data_dir / RECORDS_FILE)
 
 
 async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
@@ -92,7 +93,7 @@ async def _serve(server: Server, config: Config, may_be_first: bool) -> None:
         if first is not None:
             await server.until_read(first.revision)
         _spare_the_collector()
-        _welcome(listening, first, server.store_path)
+        _welcome(listening, first, server.store_path.absolute())
         await server.stopped.wait()
         nursery.cancel_scope.cancel()
 

@@ -1,5 +1,7 @@
 """`trioproxy session`: what runs through the server now, and ending some of it."""
 
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, Literal
 
 import attrs
@@ -9,9 +11,10 @@ from trioproxy.accounting.live import Wanted
 from trioproxy.admin.client import ControlError, ask_server, socket_path
 from trioproxy.cli.amounts import show_rate, show_size
 from trioproxy.cli.output import Failure, count, say, show_json, show_table, usage
-from trioproxy.cli.place import HERE, Place, check_tenant, parse_user
+from trioproxy.cli.place import HERE, Place, check_tenant, note_nobody, parse_user
 from trioproxy.config import Config
 from trioproxy.policy.scope import DEFAULT_TENANT
+from trioproxy.store import StoreError
 
 __all__ = ["app"]
 
@@ -49,6 +52,8 @@ class Filters:
             parse_user(self.user, config)
         if self.tenant is not None:
             check_tenant(self.tenant, config)
+        if self.source is not None:
+            _check_network(self.source)
         given: dict[str, object] = {k: v for k, v in attrs.asdict(self).items() if v is not None}
         try:
             Wanted.parse(given)
@@ -122,9 +127,22 @@ def _ask(
     config = place.load()
     wanted = filters.wanted(config) | (more or {})
     try:
-        return list(ask_server(socket_path(place.store_path(config)), what, wanted))
+        rows = list(ask_server(socket_path(place.store_path(config)), what, wanted))
     except ControlError as error:
         raise Failure(str(error)) from error
+    if not rows and filters.user is not None:
+        with suppress(StoreError), place.open_store(config) as store:  # the note is not worth a failure
+            note_nobody([parse_user(filters.user, config)], config, store)
+    return rows
+
+
+def _check_network(text: str) -> None:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise Failure(f"--source: {text!r} is no address and no network") from error
+    if "/" in text and ip_address(text.partition("/")[0]) != network.network_address:
+        raise Failure(f"--source: {text!r} has bits behind the prefix: the network is {network}")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

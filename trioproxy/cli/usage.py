@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -14,7 +14,7 @@ from trioproxy.cli.amounts import show_size
 from trioproxy.cli.output import Failure, say, show_json, show_table, usage, warn
 from trioproxy.cli.periods import begin_of_period, end_of_period, show_moment_in
 from trioproxy.cli.place import HERE, Place, check_tenant
-from trioproxy.config import Config
+from trioproxy.config import Config, build_zones
 from trioproxy.store import By, UsageLine, UsageReport, UsageStore, UsageWish, report_usage, usage_path
 
 __all__ = ["app"]
@@ -23,7 +23,6 @@ app = App(name="usage", help_epilogue="Example: `trioproxy usage --by group --si
 
 _TABLE_LIMIT: Final = 50  # what is read; a program wants everything
 _PLOT_LIMIT: Final = 20  # bars that can be told apart on one page
-_ZONE: Final[tzinfo | None] = None  # days begin as the system says
 _FORMULA: Final = ("=", "+", "-", "@")  # a cell that begins so is a program for a spreadsheet, and clients choose names
 
 
@@ -70,7 +69,8 @@ def show_usage(  # noqa: PLR0913 - the options of a command
         since: the first day, 2026-11-01, or time, 2026-11-01T08:00; today, yesterday, week, month, year; or the last
             hours, days or weeks: 12h, 7d, 4w. By default this month.
         until: the last day, or time. By default now.
-        tenant: the users of this tenant alone; by default all.
+        tenant: the users of this tenant alone; by default all. Days and times are those of its time zone; by default
+            of that of the installation.
         limit: the largest so many; of days the last. By default 50 in a table and 20 in a picture.
         output: in which form.
         place: which installation.
@@ -80,11 +80,15 @@ def show_usage(  # noqa: PLR0913 - the options of a command
     if tenant is not None:
         check_tenant(tenant, config)
     now = datetime.now(UTC)
-    begin = begin_of_period(since, now, _ZONE)
-    end = None if until is None else end_of_period(until, now, _ZONE)
-    if begin >= (end or now):
-        raise Failure(f"this period ends before it begins, at {show_moment_in(_ZONE, begin)}")
-    wish = UsageWish(By(by), begin, end, tenant, output.limit(By(by), limit), _ZONE)
+    zones = build_zones(config)
+    zone = zones.default if tenant is None else zones.of(tenant)
+    begin = begin_of_period(since, now, zone)
+    end = None if until is None else end_of_period(until, now, zone)
+    if end is not None and begin >= end:
+        raise Failure(f"this period ends before it begins, at {show_moment_in(zone, begin)}")
+    if begin > now:
+        raise Failure(f"this period begins in the future, at {show_moment_in(zone, begin)}")
+    wish = UsageWish(By(by), begin, end, tenant, output.limit(By(by), limit), zone)
     report = _read(place, config, wish)
     _note_retention(config, begin, now)
     if output.plot is not None:
@@ -201,7 +205,8 @@ def _plot(path: Path, report: UsageReport, wish: UsageWish, now: datetime) -> No
 
     if not report.lines:
         raise Failure("there is nothing to draw: no flows in this period")
-    sums = f"{show_size(report.totals.bytes_total)} in {report.totals.flows:,} flows"
+    flows = "1 flow" if report.totals.flows == 1 else f"{report.totals.flows:,} flows"
+    sums = f"{show_size(report.totals.bytes_total)} in {flows}"
     if report.left_out:
         which = "last" if wish.by is By.DAY else "largest"
         sums += f"; shown are the {which} {len(report.lines):,} of {len(report.lines) + report.left_out:,}"

@@ -17,6 +17,7 @@ __all__ = ["check_plot", "draw_usage"]
 _SUFFIXES: Final = (".png", ".svg", ".pdf")
 _KEY_MAX: Final = 44  # characters: longer names of hosts leave no room for the bars
 _DAYS_NAMED_MAX: Final = 16  # labels that fit side by side
+_DAYS_WIDE_MIN: Final = 7  # a week: bars are never wider than those of one
 _TO_CLIENT: Final = "#1f77b4"
 _TO_TARGET: Final = "#ff9d45"
 _STYLE: Final = {
@@ -109,7 +110,8 @@ def _draw_days(axes: Any, lines: Sequence[UsageLine]) -> None:  # noqa: ANN401 -
     axes.set_xticks(named, _day_texts([lines[place].key for place in named]))
     axes.set_ylabel(unit)
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.01)
+    room = max(0, _DAYS_WIDE_MIN - len(lines)) / 2  # on both sides: one day alone would be as wide as the picture
+    axes.set_xlim(-0.6 - room, len(lines) - 0.4 + room)
 
 
 def _every_day(lines: Sequence[UsageLine], wish: UsageWish, now: datetime) -> list[UsageLine]:

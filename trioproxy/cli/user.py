@@ -1,6 +1,7 @@
 """`trioproxy user`: the local users of each tenant."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, tzinfo
 from typing import Final, TypeAlias
 
 import attrs
@@ -8,12 +9,14 @@ from cyclopts import App, Parameter
 
 from auth.local import LocalUser
 from auth.passwords import hash_password
-from trioproxy.cli.moments import parse_begin, parse_end, parse_sources
-from trioproxy.cli.output import count, say, usage
+from trioproxy.cli.accounts import blocks_of
+from trioproxy.cli.moments import parse_begin, parse_end, parse_sources, show_moment
+from trioproxy.cli.output import Failure, count, say, usage, warn
 from trioproxy.cli.passwords import make_password, read_password
-from trioproxy.cli.place import HERE, Place, parse_groups, parse_user
+from trioproxy.cli.place import HERE, Place, note_lonely, parse_groups, parse_user
 from trioproxy.cli.user_import import import_users
 from trioproxy.cli.user_list import list_users, show
+from trioproxy.config import build_zones
 from trioproxy.store import EntryError
 
 __all__ = ["app"]
@@ -69,7 +72,7 @@ def add(  # noqa: PLR0913 - the options of a command
         name: alice, or physics/alice for a user of the tenant physics.
         group: a group of the tenant; may be given several times.
         no_proxy: not a member of the proxy group, so no right to use the proxy.
-        valid_from: first day, 2026-01-31, or time, 2026-01-31T08:00.
+        valid_from: first day, 2026-01-31, or time, 2026-01-31T08:00, by the clock of the tenant (time_zone).
         valid_until: last day, or time.
         source: an address or network to log in from; may be given several times. By default from anywhere.
         password: where the password comes from.
@@ -78,7 +81,9 @@ def add(  # noqa: PLR0913 - the options of a command
     config = place.load()
     wanted = parse_user(name, config)
     groups = parse_groups(group) | (frozenset() if no_proxy else {config.tenants()[wanted.tenant].proxy_group})
-    begin, end, sources = parse_begin(valid_from), parse_end(valid_until), parse_sources(source)
+    zone = build_zones(config).of(wanted.tenant)
+    begin, end, sources = parse_begin(valid_from, zone), parse_end(valid_until, zone), parse_sources(source)
+    _check_validity(begin, end, zone)
     with place.open_store(config, create=True) as store:
         if store.users.find(wanted.tenant, wanted.name) is not None:  # before anybody types a password
             raise EntryError(f"there already: user {wanted.owner}")
@@ -97,6 +102,7 @@ def add(  # noqa: PLR0913 - the options of a command
             ]
         )
     say(f"user {wanted.owner} added, groups: {', '.join(sorted(groups)) or 'none'}")
+    _note_past(end, zone)
     _show_generated(password, secret)
 
 
@@ -156,24 +162,30 @@ def change(
 
     Args:
         name: alice, or physics/alice.
-        valid_from: first day or time; always.
+        valid_from: first day or time, by the clock of the tenant (time_zone); always.
         valid_until: last day or time; never.
         source: an address or network to log in from, may be given several times; any; none.
         place: which installation.
     """
     if valid_from is None and valid_until is None and not source:
         raise usage("say what to change: --valid-from, --valid-until or --source")
-    begin, end, sources = parse_begin(valid_from or "always"), parse_end(valid_until or "never"), parse_sources(source)
+    config = place.load()
+    zone = build_zones(config).of(parse_user(name, config).tenant)
+    begin, end = parse_begin(valid_from or "always", zone), parse_end(valid_until or "never", zone)
+    sources = parse_sources(source)
 
     def apply(user: LocalUser) -> LocalUser:
-        return attrs.evolve(
+        changed = attrs.evolve(
             user,
             valid_from=user.valid_from if valid_from is None else begin,
             valid_until=user.valid_until if valid_until is None else end,
             sources=sources if source else user.sources,
         )
+        _check_validity(changed.valid_from, changed.valid_until, zone)
+        return changed
 
     _change(name, place, apply, "changed")
+    _note_past(end, zone)
 
 
 @app.command(help_epilogue="Example: `trioproxy user group alice --add staff --remove guests`")
@@ -192,15 +204,24 @@ def group(name: str, /, *, add: Many = (), remove: Many = (), place: Place = HER
     if not joined | left or joined & left:
         raise usage("say which groups to --add and which to --remove, and no group twice")
     with place.open_store(config) as store:
+        before = store.users.get(wanted.tenant, wanted.name)
         user = store.users.change(
             wanted.tenant, wanted.name, lambda user: attrs.evolve(user, groups=(user.groups | joined) - left)
         )
+        note_lonely(joined - before.groups, wanted.tenant, config, store, [wanted.name])
     say(f"user {wanted.owner} changed, groups: {', '.join(sorted(user.groups)) or 'none'}")
+    for other in sorted(left - before.groups):
+        warn(f"{wanted.owner} was not in the group {other}")
+    tenant = config.tenants()[wanted.tenant]
+    if tenant.proxy_group in left and tenant.nonmembers == "refuse":
+        warn(f"{wanted.owner} cannot log in any more: {tenant.proxy_group} is the group of those who may")
 
 
 @app.command(help_epilogue="Example: `trioproxy user remove alice`")
 def remove(name: str, /, *, place: Place = HERE) -> None:
-    """Remove a user and the rules of the user's own layer, and end the user's sessions.
+    """Remove a user with the rules and limits of the user's own layer, and end the user's sessions.
+
+    Blocks of the name stay: whoever gets it next is blocked, too.
 
     Args:
         name: alice, or physics/alice.
@@ -208,9 +229,14 @@ def remove(name: str, /, *, place: Place = HERE) -> None:
     """
     config = place.load()
     wanted = parse_user(name, config)
-    with place.open_store(config) as store:
+    with place.open_store(config) as store, store.together():
+        limits = [party for party in store.limits.all(wanted.tenant) if party.scope == wanted]
         rules = store.users.remove(wanted.tenant, wanted.name)
-    say(f"user {wanted.owner} removed, with {count(rules, 'rule')}")
+        blocks = blocks_of(wanted, store.blocks.all())
+    say(f"user {wanted.owner} removed, with {count(rules, 'rule')}{' and the limits' if limits else ''}")
+    for block in blocks:
+        if block.subject.user is not None:
+            warn(f"{block} stays, for whoever gets the name; `trioproxy block remove {block.id}` lifts it")
 
 
 def _change(name: str, place: Place, change: Callable[[LocalUser], LocalUser], done: str) -> None:
@@ -219,6 +245,18 @@ def _change(name: str, place: Place, change: Callable[[LocalUser], LocalUser], d
     with place.open_store(config) as store:
         store.users.change(wanted.tenant, wanted.name, change)
     say(f"user {wanted.owner} {done}")
+
+
+def _check_validity(begin: datetime | None, end: datetime | None, zone: tzinfo) -> None:
+    if begin is not None and end is not None and begin >= end:
+        raise Failure(
+            f"valid from {show_moment(begin, zone)} until {show_moment(end, zone)} is never: the end comes first"
+        )
+
+
+def _note_past(end: datetime | None, zone: tzinfo) -> None:
+    if end is not None and end <= datetime.now(UTC):
+        warn(f"that is over already: {show_moment(end, zone)}")
 
 
 def _new_password(source: PasswordSource) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 from auth.htpasswd import HtpasswdError, parse_htpasswd
 from auth.local import LocalUser
 from trioproxy.cli.output import Failure, count, say
-from trioproxy.cli.place import HERE, Place, parse_groups, select_tenant
+from trioproxy.cli.place import HERE, Place, note_lonely, parse_groups, select_tenant
 from trioproxy.store import EntryError
 
 __all__ = ["import_users"]
@@ -43,6 +43,7 @@ def import_users(  # noqa: PLR0913 - the options of a command
             changed = store.users.add(users, update=update)
         except EntryError as error:
             raise Failure(f"{error}; --update gives new passwords") from error
+        note_lonely(groups, home, config, store, {user.name for user in users})
     say(f"{count(len(users) - changed, 'user')} added to tenant {home}, {count(changed, 'password')} changed")
 
 

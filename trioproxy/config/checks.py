@@ -78,7 +78,7 @@ def _check_tenants(config: Config) -> Iterator[str]:
             yield f"{path}: {error}"
         yield from _check_group(f"{path}.proxy_group", tenant.proxy_group)
         for index, realm in enumerate(tenant.realms):
-            if not realm or "@" in realm or realm != realm.lower() or realm != realm.strip():
+            if not realm or "@" in realm or realm != realm.lower() or " " in realm or not realm.isprintable():
                 yield f"{path}.realms[{index}]: {realm!r} is not what may stand behind an @, in lower case"
             elif realm in taken:
                 yield f"{path}.realms[{index}]: {realm!r} is a realm of tenant {taken[realm]!r} already"

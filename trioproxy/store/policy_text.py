@@ -41,6 +41,10 @@ _BYTES_MAX: Final = 16 << 20  # 12,000 rules are about 1 MiB
 _HEADER: Final = (
     "# The rules and limits of trioproxy. `trioproxy policy import FILE` replaces all of them by those of a file.\n"
 )
+_TENANT_HEADER: Final = (
+    "# The rules and limits of tenant {tenant}. `trioproxy policy import FILE --tenant {tenant}` replaces those of\n"
+    "# this tenant by those of a file. Without --tenant it removes those of every other tenant, and the global ones.\n"
+)
 
 _CONTEXT_LINES: Final = 2  # unchanged lines shown around a difference
 
@@ -133,10 +137,16 @@ def parse_policy_untrusted(text: str | bytes, tenants: Collection[str] | None = 
     return PolicyContent({scope: tuple(rules) for scope, rules in reading.layers.items()}, reading.limits)
 
 
-def render_policy(content: PolicyContent[Rule | StoredRule]) -> str:
-    """The text of all layers that have rules or limits; `parse_policy_untrusted` reads it back."""
+def render_policy(content: PolicyContent[Rule | StoredRule], tenant: str | None = None) -> str:
+    """The text of all layers that have rules or limits; `parse_policy_untrusted` reads it back.
+
+    Args:
+        content: what to write.
+        tenant: whose it is, if it is that of one tenant alone; the comment at the beginning says so.
+    """
     layers = ((scope, content.lines(scope)) for scope in content.scopes)
-    return _HEADER + "".join(
+    header = _HEADER if tenant is None else _TENANT_HEADER.format(tenant=tenant)
+    return header + "".join(
         f"\n[{scope}]\n" + "".join(f"{line}\n" for line in lines) for scope, lines in layers if lines
     )
 
