@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.changes import ENDS_WITHIN_S
 from tests.harness import config_for_tests, running_server, settle
 from tests.looking import NAME, TLS, Looked, looked_at
 from tests.sniff.hellos import client_hello
-from tests.socks_client import CONNECT, logged_in
+from tests.socks_client import CONNECT, logged_in, request
 from tests.targets import Origin
 from tests.wires import Ending, open_descriptors
 from trioproxy.admin.client import ask_server, socket_path
@@ -118,12 +119,12 @@ async def test_both_speak_ssh(tmp_path: Path, first: str) -> None:
 
 @pytest.mark.parametrize(("rule", "app"), [(SMTP, "smtp"), (TLS, "smtp")])
 async def test_client_that_is_silent_behind_the_greeting(tmp_path: Path, rule: str, app: str) -> None:
-    """Issue item 6: after a second the greeting alone decides."""
+    """Issue item 6: after a second the greeting alone decides; where no rule lets a server begin, nobody hears it."""
     async with looked_at(tmp_path, rule) as looked:
         begun_s = trio.current_time()
         await looked.target.send(GREETING)
-        assert await looked.client.receive(len(GREETING)) == GREETING
         if rule == SMTP:
+            assert await looked.client.receive(len(GREETING)) == GREETING
             await settle(lambda: looked.flow.finding is not None)
             looked.target.finish()
             assert await looked.client.rest() == (b"", Ending.CLOSED)
@@ -131,23 +132,25 @@ async def test_client_that_is_silent_behind_the_greeting(tmp_path: Path, rule: s
             assert await looked.target.receive(6) == b"QUIT\r\n"
         else:
             assert await looked.client.rest() == (b"", Ending.RESET)
-            assert (await looked.record())["termination"] == WRONG_APP
+            row = await looked.record()
+            assert (row["termination"], row["bytes_to_client"]) == (WRONG_APP, 0)
         assert trio.current_time() - begun_s >= 0.9
         looked.client.reset()
         assert (await looked.record())["app"] == app
 
 
-async def test_server_that_floods(tmp_path: Path) -> None:
-    """Before the client speaks it may say 16 KiB; then it is decided, whatever else it wants to say."""
-    async with looked_at(tmp_path, TLS) as looked:
+@pytest.mark.parametrize(("rule", "most"), [(SMTP, Sniffer.LIMIT), (TLS, 0)])
+async def test_server_that_floods(tmp_path: Path, rule: str, most: int) -> None:
+    """Where a server may begin it may say 16 KiB; then it is decided, whatever else it wants to say."""
+    async with looked_at(tmp_path, rule) as looked:
         with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 - until it is
             while True:
                 await looked.target.send(b"x" * 100_000)
         received, ending = await looked.client.rest()
         assert ending is Ending.RESET
-        assert len(received) <= Sniffer.LIMIT
+        assert len(received) <= most
         row = await looked.record()
-        assert (row["termination"], row["bytes_to_client"]) == (WRONG_APP, Sniffer.LIMIT)
+        assert (row["termination"], row["bytes_to_client"]) == (WRONG_APP, most)
 
 
 async def test_server_that_floods_as_it_may(tmp_path: Path) -> None:
@@ -378,3 +381,30 @@ async def test_nothing_is_left_open(tmp_path: Path) -> None:
         assert len(running.records.lines) == 12
         assert running.server.services.sessions.total == 0
         assert not any(running.server.services.engine.timers._queues.values())
+
+
+async def test_a_greeting_waits_for_its_rate(tmp_path: Path) -> None:
+    """What is passed on while nobody knows what the flow is has the limits of its user."""
+    async with looked_at(tmp_path, SMTP) as looked:
+        looked.running.set_limit("user:alice", "rate=80kbit burst=1kB")
+        await looked.running.until_rules_hold()
+        async with logged_in(looked.running.address) as client:
+            await client.send(request(CONNECT, looked.origin.host, looked.origin.port))
+            assert (await client.answer()).code == 0
+            target = await looked.origin.accept()
+            greeting = b"220-" + b"x" * 5_000 + b"\r\n220 mail ESMTP\r\n"
+            begun_s = trio.current_time()
+            await target.send(greeting)
+            assert await client.receive(len(greeting)) == greeting
+            assert trio.current_time() - begun_s >= 0.3  # 4 kB at 10 kB/s
+
+
+async def test_a_greeting_counts_for_the_quota_of_the_rule(tmp_path: Path) -> None:
+    """As soon as it is known which one that is."""
+    async with looked_at(tmp_path, f"{SMTP} quota=1MB/day") as looked:
+        await looked.target.send(GREETING)
+        assert await looked.client.receive(len(GREETING)) == GREETING
+        await looked.client.send(b"EHLO there\r\n")
+        assert await looked.target.receive(12) == b"EHLO there\r\n"
+        [account] = looked.running.server.services.allowances._accounts.values()
+        await settle(lambda: account.quota.used(datetime.now(UTC)) == len(GREETING) + 12)

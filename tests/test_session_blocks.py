@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -232,3 +233,23 @@ async def test_a_block_holds_from_the_first_client_on(tmp_path: Path) -> None:
         assert (await client.ask(CONNECT, "127.0.0.1", 80)).code == 2
         await running.until_idle()
         assert [row["termination"] for row in running.records.rows()] == ["blocked"]
+
+
+async def test_a_blocked_name_is_not_looked_up_for_datagrams(tmp_path: Path) -> None:
+    """The question alone could carry something out."""
+    asked: list[str] = []
+
+    def lookup(name: str) -> list[IPAddress]:
+        asked.append(name)
+        return [IPv4Address("127.0.0.1")]
+
+    async with running_server(tmp_path, lookup=lookup) as running:
+        block(running, "target *.bad.example.org")
+        await running.until_rules_hold()
+        async with associated(running.address) as client:
+            await client.send(b"secret.bad.example.org", 53, b"x")
+            await settle(lambda: running.server.counters["refused_by_block"] == 1)
+            await settle(lambda: running.server.counters["datagram_name_not_resolved"] == 1)
+        await running.until_idle()
+        assert asked == []
+        assert {row["termination"] for row in running.records.rows()} == {"client closed"}

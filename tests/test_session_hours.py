@@ -176,3 +176,27 @@ async def test_a_destination_whose_hours_begin_again_within_the_grace_stays(tmp_
         await trio.sleep(2.0)
         await passes(client, target)
         assert running.records.rows() == []
+
+
+async def test_what_a_removed_rule_permitted_has_no_grace(tmp_path: Path) -> None:
+    """Another rule that speaks at other hours does not make it one of hours."""
+    office = {"user:alice": [*rules(speaking(-3600, 3600), "grace=1h")["user:alice"]]}
+    office["user:alice"].append(f"tcp:*(*)->*(*) {speaking(3 * 3600, 4 * 3600)}")
+    async with running_server(tmp_path, config(), rules=office) as running, Origin.open() as origin:
+        async with logged_in(running.address) as client:
+            assert await connect(running, origin, client) == 0
+            running.store.rules.remove([1])
+            assert (await client.rest())[1] is Ending.RESET
+
+
+async def test_a_deny_that_begins_gives_no_grace(tmp_path: Path, clock: Clock) -> None:
+    """The hours of the rule that permits are not over."""
+    forbidden = {
+        "global": [f"deny tcp:*(*)->*(*) {speaking(3600, 3 * 3600)}"],
+        "user:alice": [f"tcp:*(*)->*(*) {speaking(-3600, 5 * 3600)} grace=1h"],
+    }
+    async with running_server(tmp_path, config(), rules=forbidden) as running, Origin.open() as origin:
+        async with logged_in(running.address) as client:
+            assert await connect(running, origin, client) == 0
+            clock.ahead = timedelta(hours=2)
+            assert (await client.rest())[1] is Ending.RESET

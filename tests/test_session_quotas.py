@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +15,10 @@ from tests.flows import Arrivals, flood, joined, receive_all
 from tests.harness import Running, config_for_tests, running_server, settle
 from tests.socks_client import BIND, CONNECT, UDP_ASSOCIATE, SocksClient, connected, logged_in
 from tests.targets import Origin, looking_up
-from tests.wires import Ending, UdpSocket
+from tests.wires import Ending, UdpSocket, dialled
 from trioproxy.accounting import QuotaKey
 from trioproxy.config import Tenant
+from trioproxy.policy import IPAddress
 from trioproxy.store import usage_path, usage_writer
 from trioproxy.store.usage import UsageStore
 
@@ -263,7 +265,7 @@ async def test_case_79_datagrams_over_quota(tmp_path: Path) -> None:
         assert (row["bytes_to_target"], row["termination"]) == (10_000, "quota used up")
         await client.send(target.host, target.port, b"more")
         await target.send(b"and back", relay)
-        await settle(lambda: (dropped(running, "limit"), dropped(running, "stranger_target")) == (1, 1))
+        await settle(lambda: (dropped(running, "quota"), dropped(running, "stranger_target")) == (1, 1))
         assert target.nothing_waits()
         assert running.server.open_sessions == 1
         running.set_limit("user:alice", "quota=20kB/day")
@@ -466,3 +468,114 @@ async def test_without_login_each_source_counts(tmp_path: Path) -> None:
                     assert (await client.rest())[1] is Ending.RESET
                 client.reset()
         assert codes == [0, 2, 1, 0]
+
+
+async def test_sessions_may_end_while_a_quota_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are looked through meanwhile are gone before it is their turn: the server goes on."""
+    monkeypatch.setattr("trioproxy.judge.JUDGED_AT_ONCE", 1)
+    limits = {"global": "quota=10kB/day over_quota_rate=80Mbit"}
+    async with (
+        running_server(tmp_path, limits=limits) as running,
+        Origin.open() as origin,
+        AsyncExitStack() as stack,
+    ):
+        flows = [await stack.enter_async_context(joined(running.address, origin)) for _ in range(60)]
+        await flows[0].target.send(bytes(20_000))
+        await flows[0].client.receive(20_000)
+        for flow in reversed(flows):
+            flow.client.reset()
+            await trio.sleep(0.002)
+        await running.until_idle()
+        assert running.server.counters["internal_error"] == 0
+        async with joined(running.address, origin):
+            assert running.server.open_sessions == 1
+
+
+async def test_a_session_that_cannot_be_judged_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with us: the others are judged all the same, and the server goes on."""
+    limits = {"global": "quota=10kB/day over_quota_rate=80Mbit"}
+    async with running_server(tmp_path, limits=limits) as running, Origin.open() as origin:
+        async with joined(running.address, origin) as broken, joined(running.address, origin) as other:
+            sessions = list(running.server._sessions.values())
+            monkeypatch.setattr(type(sessions[0]._rights), "renew", lambda rights: rights.nothing_of_the_kind)
+            await other.target.send(bytes(20_000))
+            assert (await broken.client.rest())[1] is Ending.RESET
+            await other.client.rest()
+        await running.until_idle()
+        assert running.server.counters["internal_error"] == 2
+        assert ends(running) == ["internal error"] * 2
+        monkeypatch.undo()
+        assert "internal error" in running.log.text()
+
+
+async def test_a_new_quota_is_not_charged_with_the_past(tmp_path: Path) -> None:
+    """What flowed before it was set counts for nothing."""
+    async with running_server(tmp_path) as running, Origin.open() as origin, joined(running.address, origin) as flow:
+        await flow.target.send(bytes(300_000))
+        await flow.client.receive(300_000)
+        running.set_limit("user:alice", "quota=100kB/day")
+        await running.until_rules_hold()
+        await settle(lambda: bool(running.server.services.allowances._accounts))
+        await flow.client.send(b"more")
+        assert await flow.target.receive(4) == b"more"
+        [account] = running.server.services.allowances._accounts.values()
+        await settle(lambda: account.quota.used(datetime.now(UTC)) == 4)
+
+
+async def test_a_flow_that_is_looked_at_ends_with_its_quota(tmp_path: Path) -> None:
+    """Nobody has spoken yet, and nothing may be said any more."""
+    rules = {"user:alice": ["tcp:*(*)->127.0.0.1(*) app=unknown,tls", "tcp:*(*)->*(*)"]}
+    async with (
+        running_server(tmp_path, rules=rules, limits={"user:alice": "quota=10kB/day"}) as running,
+        Origin.open() as looked_at,
+        Origin.open("127.0.0.2") as origin,
+        joined(running.address, looked_at) as waiting,
+        joined(running.address, origin) as flow,
+    ):
+        await flow.target.send(bytes(20_000))
+        assert (await flow.client.rest())[1] is Ending.RESET
+        assert (await waiting.client.rest())[1] is Ending.RESET
+        await settle(lambda: ends(running) == ["quota used up"] * 2)
+
+
+async def test_a_bind_counts_until_its_target_has_come(tmp_path: Path) -> None:
+    """`binds` is how many may listen; what relays is a session like any other."""
+    async with running_server(tmp_path, limits={"user:alice": "binds=1"}) as running:
+        async with logged_in(running.address) as first, logged_in(running.address) as second:
+            answer = await first.ask(BIND, "127.0.0.1", 0)
+            assert answer.code == 0
+            async with logged_in(running.address) as third:
+                assert (await third.ask(BIND, "127.0.0.1", 0)).code == 1
+            async with dialled((answer.host, answer.port)):
+                assert (await first.answer()).code == 0
+                assert (await second.ask(BIND, "127.0.0.1", 0)).code == 0
+        await running.until_idle()
+        assert running.server.services.binds.total == 0
+
+
+async def test_targets_of_names_are_those_that_are_connected(tmp_path: Path) -> None:
+    """A name whose first address is dead leads to as many targets as any other, and each name counts once."""
+
+    def lookup(name: str) -> list[IPAddress]:
+        return [IPv4Address("127.77.77.77"), IPv4Address(f"127.5.0.{name.partition('.')[0]}")]
+
+    limits = {"user:alice": "targets=3/min"}
+    async with running_server(tmp_path, limits=limits, lookup=lookup) as running, AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(Origin.open("127.5.0.1"))
+        for number in range(2, 7):
+            await stack.enter_async_context(Origin.open(f"127.5.0.{number}", origin.port))
+        codes = []
+        for number in (1, 2, 1, 3, 4, 5, 6):
+            async with logged_in(running.address) as client:
+                codes.append((await client.ask(CONNECT, b"%d.example.org" % number, origin.port)).code)
+        assert codes == [0, 0, 0, 0, 2, 2, 2]
+
+
+async def test_datagrams_to_new_destinations_over_quota_are_named(tmp_path: Path) -> None:
+    """Their reason is not that of the counts."""
+    async with running_server(tmp_path, limits={"user:alice": "quota=10B/day"}) as running:
+        async with associated(running.address) as client, UdpSocket.open() as one, UdpSocket.open() as two:
+            await client.send(one.host, one.port, bytes(20))
+            await settle(lambda: bool(running.records.rows()))
+            await client.send(two.host, two.port, bytes(20))
+            await settle(lambda: running.server.counters["datagram_quota"] == 1)

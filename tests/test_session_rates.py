@@ -334,3 +334,40 @@ async def test_all_datagrams_of_a_batch_are_too_many(tmp_path: Path) -> None:
         await target.send(b"small", relay)
         assert (await client.receive())[2] == b"small"
         assert running.server.counters["internal_error"] == 0
+
+
+async def test_what_stood_in_the_way_is_gone(tmp_path: Path) -> None:
+    """A stream behind a large datagram goes on when that flow has ended, not when it would have had its turn."""
+    async with (
+        running_server(tmp_path, limits={"user:alice": "rate=8kbit burst=64kB"}) as running,
+        Origin.open() as origin,
+        UdpSocket.open() as target,
+        joined(running.address, origin) as flow,
+        trio.open_nursery() as nursery,
+    ):
+        arrivals = Arrivals()
+        nursery.start_soon(flood, flow.client)
+        nursery.start_soon(receive_all, flow.target, arrivals)
+        await settle(lambda: arrivals.total >= 64_000)
+        async with associated(running.address) as client:
+            for _ in range(5):
+                await client.send(target.host, target.port, bytes(50_000))
+                await trio.sleep(0.1)
+            await settle(lambda: dropped(running, "rate_limit") == 5)
+        before = arrivals.total
+        await settle(lambda: arrivals.total >= before + 2_000)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_burst_that_is_small_for_its_rate_slows_nothing(tmp_path: Path) -> None:
+    """The smallest that may be written holds a hundredth of a second."""
+    rate = 10_000_000
+    rules = {"user:alice": ["tcp:*(*)->*(*) rate=80Mbit burst=100kB"]}
+    async with running_server(tmp_path, rules=rules) as running, Origin.open() as origin:
+        async with joined(running.address, origin) as flow, trio.open_nursery() as nursery:
+            arrivals = Arrivals()
+            nursery.start_soon(flood, flow.target)
+            nursery.start_soon(receive_all, flow.client, arrivals)
+            await trio.sleep(2.0)
+            nursery.cancel_scope.cancel()
+    assert arrivals.total >= 0.6 * 2.0 * rate  # with ticks of 20 ms it were 0.5

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.associations import associated, passes
 from tests.harness import config_for_tests, running_server, settle
@@ -64,3 +65,27 @@ async def test_bytes_on_the_control_connection_end_nothing(tmp_path: Path) -> No
         await client.control.send(b"keep-alive")
         await settle(lambda: running.server.counters["control_data_ignored"] == 1)
         await passes(client, target)
+
+
+async def test_rules_change_while_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each destination ends once, by the one or the other, with a record; nothing of its limits is kept."""
+    monkeypatch.setattr("trioproxy.relay.destinations.CLOSED_AT_ONCE", 1)
+    monkeypatch.setattr("trioproxy.judge.JUDGED_AT_ONCE", 1)
+    rules = {"user:alice": ["udp:*(*)->127.1.0.0/16(*)", "udp:*(*)->127.9.0.0/16(*)"]}
+    limits = {"user:alice": "quota=1GB/day rate=80Mbit"}
+    async with running_server(tmp_path, rules=rules, limits=limits) as running:
+        async with UdpSocket.open() as target, associated(running.address) as client:
+            for number in range(100):
+                await client.send(f"127.1.0.{number + 1}", target.port, bytes(10))
+            [session] = running.server._sessions.values()
+            await settle(lambda: len(list(session.flows())) == 100)
+            before = running.server.rulebook.policy
+            running.store.rules.remove([1])
+            while running.server.rulebook.policy is before:  # until the very moment in which they are read
+                await trio.lowlevel.checkpoint()
+            client.control.close()
+            await running.until_idle()
+        assert running.server.counters["internal_error"] == 0
+        assert len(running.records.rows()) == 101
+        services = running.server.services
+        assert [account.flows for account in services.allowances._accounts.values()] == [0]

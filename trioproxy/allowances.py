@@ -131,6 +131,11 @@ class Allowance:
         """So many bytes have flowed."""
         self._owner.charge(self.accounts, count)
 
+    def charge_but(self, other: "Allowance | None", count: int) -> None:
+        """So many bytes have flowed, which were charged to the quotas of the other one."""
+        charged = other.accounts if other is not None else ()
+        self._owner.charge([account for account in self.accounts if account not in charged], count)
+
     def leave(self) -> None:
         """The flow has ended."""
         self._count(-1)
@@ -362,13 +367,25 @@ class Allowances:
             return True
         return self._new_sessions.setdefault(owner, Minute()).take(most, self._clock())
 
-    def target(self, identity: Identity, owner: Hashable, address: IPAddress, port: int) -> bool:
-        """Whether this target may be contacted; if so, it counts for a minute."""
+    def target(
+        self, identity: Identity, owner: Hashable, address: IPAddress, port: int, instead_of: IPAddress | None = None
+    ) -> bool:
+        """Whether this target may be contacted; if so, it counts for a minute.
+
+        Args:
+            identity: who wants to.
+            owner: whose limit counts.
+            address: of the target.
+            port: of the target.
+            instead_of: the same name's address that was counted before this one answered.
+        """
         most = self._limits().each(identity).limit.targets
         if most is None:
             return True
         targets = self._targets.setdefault(owner, OrderedDict())
         now_s = self._clock()
+        if instead_of is not None:
+            targets.pop((instead_of, port), None)
         if _recent(targets, now_s) >= most and (address, port) not in targets:
             return False
         targets[address, port] = now_s

@@ -13,7 +13,7 @@ from trioproxy.config import Listener
 from trioproxy.engine import Channel
 from trioproxy.judge import Judge
 from trioproxy.limits import keep_reserve
-from trioproxy.policy import IPAddress, Permit, Refusal, RuleProtocol, Verdict, canonical_address
+from trioproxy.policy import IPAddress, Permit, Reason, Refusal, RuleProtocol, Verdict, canonical_address
 from trioproxy.policy.scans import Outcome
 from trioproxy.policy.shapes import DatagramShape
 from trioproxy.protocol import Address, Reply
@@ -60,8 +60,8 @@ def open_association(
         settings=AssociationSettings(
             listener.udp_port_lock, limits.association_idle_s, limits.destinations_per_association_max
         ),
-        rights=DestinationRights(asked.verdict, asked.admit, asked.new_flow, finished),
-        resolve=judge.resolve,
+        rights=DestinationRights(asked.verdict, asked.admit, asked.new_flow, finished, asked.grace_s),
+        resolve=asked.resolve,
         resolve_errors=(ResolveError, Ended),
         dropped=asked.dropped,
     )
@@ -93,26 +93,42 @@ class _Asked:
     ) -> Verdict:
         """May datagrams go there?"""
         verdict = self.judge.datagram(name, address, port, client_port, finding)
-        if isinstance(verdict, Refusal):
+        if isinstance(verdict, Refusal) and verdict.reason not in (Reason.BLOCKED, Reason.HOURS):
             refused = self.new_flow()
             refused.verdict = verdict
             self.judge.services.scans.saw(refused, Outcome.DENIED)
         return verdict
+
+    def grace_s(self, permit: Permit, refusal: Refusal) -> float:
+        """For how long a destination that is refused now may go on."""
+        return self.judge.grace_s((permit,), refusal)
+
+    async def resolve(self, name: str, port: int) -> tuple[IPAddress, ...]:
+        """The addresses of a name that is not blocked: of one that is, nobody is asked.
+
+        Raises:
+            Ended: it is blocked, or no policy is in force.
+            ResolveError: there are none.
+        """
+        judge = self.judge
+        if judge.policy().blocks.of_name(judge.identity, judge.flow.client_address, name, port) is not None:
+            judge.services.counters["refused_by_block"] += 1
+            raise Ended(Termination.BLOCKED)
+        return await judge.resolve(name)
 
     def admit(self, flow: Flow, permit: Permit, new: bool) -> DatagramShape | Termination | None:
         """What a destination may have, or why it may not be."""
         services = self.judge.services
         if new:
             services.scans.saw(flow, Outcome.CONNECTED)
-            if services.scans.wait_s(self.judge.identity, self.client.source) != 0:  # datagrams do not wait
+            if services.scans.wait_s(self.judge.identity, self.client.source, may_wait=False) != 0:
                 services.counters["scan_limit"] += 1
                 return Termination.LIMIT
         try:
             allowance = self.judge.admit(flow, permit, new=new)
         except Ended as ended:
             return ended.termination
-        flow.give_up_allowance()
-        flow.allowance = allowance
+        flow.change_allowance(allowance)
         return allowance.datagram_shape() if allowance is not None else None
 
 

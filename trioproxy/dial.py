@@ -16,7 +16,7 @@ from trioproxy.limits import keep_reserve
 from trioproxy.policy import Permit
 from trioproxy.protocol import Reply
 
-__all__ = ["DialError", "KeepAlive", "dial", "dial_first", "reply_for"]
+__all__ = ["DialError", "KeepAlive", "candidates", "dial", "dial_first", "reply_for"]
 
 CANDIDATES_MAX = 4  # each may hold a socket until the time is over: a name with many dead addresses takes no more
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 8: "Connection Attempt Delay", recommended 250 ms
@@ -165,7 +165,7 @@ async def dial_first(
     try:
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
-                for permit in _interleaved(permits):
+                for permit in candidates(permits):
                     failed = trio.Event()
                     nursery.start_soon(attempts.attempt, permit, failed, nursery.cancel_scope)
                     with trio.move_on_after(ATTEMPT_DELAY_S):
@@ -179,8 +179,10 @@ async def dial_first(
     raise DialError(attempts.failures or [OSError(errno.ETIMEDOUT, "time-out")])
 
 
-def _interleaved(permits: Sequence[Permit]) -> list[Permit]:
-    """RFC 8305 section 4: the families take turns, beginning with that of the first address; the first four of them."""
+def candidates(permits: Sequence[Permit]) -> list[Permit]:
+    """Those that are tried. RFC 8305 section 4: the families take turns, the first address's first; four at most."""
+    if len(permits) == 1:
+        return [*permits]
     first_version = permits[0].request.address.version
     first = [p for p in permits if p.request.address.version == first_version]
     other = [p for p in permits if p.request.address.version != first_version]

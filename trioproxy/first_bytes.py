@@ -1,10 +1,13 @@
 """Looking what a TCP flow is before its first bytes reach the target, where a rule asks for it.
 
-The client's bytes wait here. The target's go on to the client meanwhile: where the server speaks first, a client says
-nothing before it has heard it. As soon as it is known what the flow is the rules are asked, and the relay takes over.
+The client's bytes wait here. The target's go on to the client meanwhile if rules may permit a protocol in which the
+server speaks first, as a client says nothing then before it has heard it; and only as fast as its limits let them. As
+soon as it is known what the flow is the rules are asked, and the relay takes over.
 """
 
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
@@ -13,15 +16,21 @@ import attrs
 from trioproxy.accounting import Flow, Termination
 from trioproxy.client import Client, Ended
 from trioproxy.engine import Channel, Engine, Fiber
+from trioproxy.policy.buckets import Gate
+from trioproxy.relay.shaping import Shaper
 from trioproxy.sniff import Finding, Sniffer
 
-__all__ = ["FirstBytes", "look"]
+__all__ = ["FirstBytes", "Listening", "look"]
 
 SERVER_FIRST_S: Final = 1.0  # a client that knows what it wants answers the server's greeting within a round trip
 
 
 class _TimeUpError(Exception):
     """Nobody has said more in time."""
+
+
+class _TurnError(Exception):
+    """It is the turn of what the target says."""
 
 
 @attrs.frozen
@@ -45,8 +54,29 @@ class FirstBytes:
     left: Termination | None
 
 
+@attrs.frozen
+class Listening:
+    """What of the target's first bytes may go on to the client.
+
+    Attributes:
+        server_may_begin: whether they may at all, before anybody knows what the flow is.
+        gate: which they wait for; None: none.
+        shaper: tells when it is their turn.
+    """
+
+    server_may_begin: bool
+    gate: Gate | None
+    shaper: Shaper
+
+
 async def look(  # noqa: PLR0913, PLR0917 - who waits, between whom, whose meter, and two limits
-    engine: Engine, fiber: Fiber, client: Client, target: Channel, flow: Flow, limits_s: tuple[float, float]
+    engine: Engine,
+    fiber: Fiber,
+    client: Client,
+    target: Channel,
+    flow: Flow,
+    listening: Listening,
+    limits_s: tuple[float, float],
 ) -> FirstBytes:
     """Find out what the flow is.
 
@@ -56,12 +86,13 @@ async def look(  # noqa: PLR0913, PLR0917 - who waits, between whom, whose meter
         client: which has its success reply.
         target: connected.
         flow: its meter is moved by what goes on to the client.
+        listening: what that may be.
         limits_s: how long both may be silent, and how long the client may take from its first byte on.
 
     Raises:
         Ended: a side has reset its connection, or nobody has said anything for too long.
     """
-    return await _Looking(engine, fiber, client, target, flow, limits_s).run()
+    return await _Looking(engine, fiber, client, target, flow, listening, limits_s).run()
 
 
 @attrs.define(eq=False)
@@ -71,6 +102,7 @@ class _Looking:
     client: Client
     target: Channel
     flow: Flow
+    listening: Listening
     limits_s: tuple[float, float]
     sniffer: Sniffer = attrs.field(factory=Sniffer)
     from_client: bytearray = attrs.field(factory=bytearray)
@@ -78,6 +110,7 @@ class _Looking:
     limit_s: float | None = None
     target_room: int = Sniffer.LIMIT
     client_ended: bool = False
+    target_waits: bool = False  # it has said something that may not go on yet
     left: Termination | None = None
 
     async def run(self) -> FirstBytes:
@@ -88,12 +121,15 @@ class _Looking:
             finding = await self._find()
         finally:
             self._end_limit()
+            if self.listening.gate is not None:
+                self.listening.gate.leave()
         sniffer = self.sniffer
+        spoke_out_of_turn = self.target_waits and not self.listening.server_may_begin
         return FirstBytes(
             finding,
             bytes(self.from_client),
             self.from_target,
-            sniffer.confirmed,
+            False if spoke_out_of_turn else sniffer.confirmed,
             partial(_check, sniffer),  # of all this, the relay keeps the sniffer alone
             self.left,
         )
@@ -105,12 +141,19 @@ class _Looking:
             if self.sniffer.finding is not None:
                 return self.sniffer.finding
             self._begin_limit()
-            # The end of its input can be read for ever.
-            waiting_for = (self.target,) if self.client_ended else (self.client.channel, self.target)
             try:
-                await self.fiber.readable_any(*waiting_for)
+                await self.fiber.readable_any(*self._unread())
             except _TimeUpError:
                 self._give_up()
+            except _TurnError:
+                self.target_waits = False
+
+    def _unread(self) -> Iterator[Channel]:
+        """Who may say more: the end of an input can be read for ever, and so can what waits for its turn."""
+        if not self.client_ended:
+            yield self.client.channel
+        if not self.target_waits:
+            yield self.target
 
     def _give_up(self) -> None:
         if self._nobody_spoke and self.left is None:
@@ -119,7 +162,7 @@ class _Looking:
 
     @property
     def _nobody_spoke(self) -> bool:
-        return not self.from_client and self.target_room == Sniffer.LIMIT
+        return not self.from_client and self.target_room == Sniffer.LIMIT and not self.target_waits
 
     def _said(self, data: bytes) -> None:
         self.from_client += data
@@ -156,10 +199,10 @@ class _Looking:
 
     def _read_target(self) -> bool:
         """Pass on what the target says; whether there was something."""
-        if self.sniffer.finding is not None:
+        if self.sniffer.finding is not None or self.target_waits:
             return False
         try:
-            data = self.target.sock.recv(self.target_room)
+            data = self._receive_target()
         except BlockingIOError:
             return False
         except OSError as exc:
@@ -176,6 +219,34 @@ class _Looking:
             self.sniffer.time_out()
         self._begin_limit(SERVER_FIRST_S)
         return True
+
+    def _receive_target(self) -> bytes:
+        """What may go on of what it has said.
+
+        Raises:
+            BlockingIOError: nothing.
+        """
+        gate, room = self.listening.gate, self.target_room
+        if not self.listening.server_may_begin:
+            seen = self.target.sock.recv(self.target_room, socket.MSG_PEEK)  # it stays there, and tells what it is
+            self.sniffer.receive_server(seen)
+            self.target_waits = bool(seen)
+            self._begin_limit(SERVER_FIRST_S)
+        elif gate is not None:
+            room = gate.grant(time.monotonic(), self.target_room)
+            if not room:
+                self.target_waits = True
+                self.listening.shaper.wait(gate, self._turn)
+        if self.target_waits:
+            raise BlockingIOError
+        count = 0
+        try:
+            data = self.target.sock.recv(room)
+            count = len(data)
+        finally:
+            if gate is not None and self.listening.server_may_begin:
+                gate.give_back(room - count)
+        return data
 
     def _pass_on(self, data: bytes) -> None:
         try:
@@ -203,6 +274,9 @@ class _Looking:
 
     def _time_is_up(self) -> None:
         self.fiber.interrupt(_TimeUpError())
+
+    def _turn(self) -> None:
+        self.fiber.interrupt(_TurnError())
 
 
 def _check(sniffer: Sniffer, data: bytes) -> bool | None:

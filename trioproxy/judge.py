@@ -155,6 +155,16 @@ class Judge:
         verdict = _unknown(policy, attrs.evolve(permit.request, identity=self.identity)) if policy else None
         return verdict if isinstance(verdict, Permit) else None
 
+    def may_ignore_scans(self, permit: Permit) -> bool:
+        """Whether what is permitted to be looked at may turn out to be what a rule says is no scan."""
+        return any(term.rule.scan_ignored for found in self.foreseen(permit, App) for term in found.terms)
+
+    def foreseen(self, permit: Permit, apps: Iterable[App]) -> list[Permit]:
+        """What would permit the flow if it turns out to be one of these."""
+        policy, asked = self.policy(), attrs.evolve(permit.request, identity=self.identity)
+        verdicts = [_ask(policy, attrs.evolve(asked, finding=Finding(app))) for app in apps]
+        return [verdict for verdict in verdicts if isinstance(verdict, Permit)]
+
     def running(self, permit: Permit, policy: Policy) -> Verdict:
         """As `again`, for what runs: rules that ask what it is come too late if nobody has looked."""
         verdict = self.again(permit, policy)
@@ -171,15 +181,34 @@ class Judge:
         Raises:
             Ended: nothing.
         """
-        allowances, request = self.services.allowances, permit.request
-        if new and not allowances.target(self.identity, self.owner, request.address, request.port):
-            self.services.counters["targets_limit_each"] += 1
-            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+        if new:
+            self.count_target(permit)
         try:
-            return allowances.of(self.identity, flow.source, permit.terms)
+            return self.services.allowances.of(self.identity, flow.source, permit.terms)
         except OverQuotaError as exc:
             self.services.counters["refused_by_quota"] += 1
             raise Ended(Termination.QUOTA, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET) from exc
+
+    def count_target(self, permit: Permit, instead_of: Permit | None = None) -> None:
+        """Its target is contacted now.
+
+        Args:
+            permit: for it.
+            instead_of: for another address of the same name, which was counted and did not answer.
+
+        Raises:
+            Ended: those were too many within a minute.
+        """
+        target = (permit.request.address, permit.request.port)
+        other = instead_of.request.address if instead_of is not None else None
+        if not self.services.allowances.target(self.identity, self.owner, *target, other):
+            self.services.counters["targets_limit_each"] += 1
+            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
+
+    def grace_s(self, permits: Iterable[Permit], refusal: Refusal) -> float:
+        """How many seconds what runs by these permits may go on."""
+        policy = self.services.rulebook.policy
+        return policy.grace_s(permits, refusal, datetime.now(UTC)) if policy is not None else 0
 
     def still_permitted(self, permit: Permit) -> Permit:
         """Connecting takes seconds; the rules may have changed meanwhile, or what a directory says of the user.

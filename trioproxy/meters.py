@@ -94,9 +94,13 @@ class Meters:
         stale: list[Metered] = []
         if elapsed_of_all_s is None and not self._allowances.has_any:
             return stale
-        for number, session in enumerate(list(self._sessions()), start=1):
+        read = 0
+        for session in list(self._sessions()):
             is_stale = False
             for flow in session.flows():
+                read += 1
+                if read % READ_AT_ONCE == 0:  # flows, not sessions: an association may have thousands
+                    await trio.lowlevel.checkpoint()
                 allowance = flow.allowance
                 if allowance is not None:
                     self._relays.read_meter(flow)
@@ -107,6 +111,4 @@ class Meters:
                     flow.read_meter(elapsed_of_all_s)
             if is_stale:
                 stale.append(session)
-            if number % READ_AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
         return stale

@@ -53,6 +53,13 @@ class Places:
             if (shared, scope) not in self._taken:
                 self._take(shared, scope, sys.maxsize)
 
+    def leave_listening(self) -> None:
+        """Nobody waits for a target any more: from now on it is a session like any other."""
+        listening = [taken for taken in self._taken if taken[0] is self._services.binds]
+        for places, key in listening:
+            places.leave(key)
+            self._taken.remove((places, key))
+
     def leave(self) -> None:
         """Give back what was taken."""
         for places, key in self._taken:

@@ -8,6 +8,7 @@ from trioproxy.allowances import Allowance
 from trioproxy.client import Ended
 from trioproxy.judge import Judge
 from trioproxy.policy import LimitBook, Permit, Policy, Refusal, RuleProtocol, Verdict
+from trioproxy.policy.buckets import Gate
 from trioproxy.relay import Association  # noqa: TC001 - documentation tools read the annotation
 from trioproxy.services import Services
 
@@ -66,6 +67,22 @@ class Rights:
         self._admitted = permit, self._services.rulebook.limits
         self._change(self._judge.admit(self._judge.flow, permit, new=new))
 
+    def gate_to_client(self) -> Gate | None:
+        """What the target's bytes wait for as long as nobody knows what the flow is; whoever asks calls its `leave`."""
+        shape = self.allowance.shape() if self.allowance is not None else None
+        return shape.to_client if shape is not None else None
+
+    def found(self, permit: Permit) -> None:
+        """It is known what the flow is: what was carried until now counts for the quotas of its rules, too.
+
+        Raises:
+            Ended: there is nothing left.
+        """
+        before, flow = self.allowance, self._judge.flow
+        self.admit(permit, new=False)
+        if self.allowance is not None:
+            self.allowance.charge_but(before, flow.bytes_to_client + flow.bytes_to_target)
+
     def settle(self, permit: Permit) -> None:
         """Connecting takes seconds: this may be another candidate, limits may have changed, quotas been used up.
 
@@ -118,6 +135,11 @@ class Rights:
             return self.association.judge_again()
         if self._relaying:
             self._renew(self.permits[0])
+        elif self.allowance is not None and self.permits:  # while it connects, or is looked at
+            try:
+                self.admit(self.permits[0], new=False)
+            except Ended as ended:
+                self._end(ended.termination)
         return ()
 
     def leave(self) -> None:
@@ -128,6 +150,7 @@ class Rights:
         # Otherwise session and rights hold each other, and their memory is free only when the collector has found them:
         # measured, a tenth of what a session costs. Rules that change at this moment may still ask for the end.
         self._end, self.association, self.permits = _has_ended, None, ()
+        self._relaying = False
 
     def _judge_permits(self, policy: Policy) -> None:
         ask = self._judge.running if self._relaying else self._judge.again
@@ -141,7 +164,7 @@ class Rights:
 
     def _refuse(self, refusal: Refusal) -> None:
         """It may not go on; where only its hours are over, not when the patience of its rule is."""
-        grace_s = refusal.grace_s(self.permits)
+        grace_s = self._judge.grace_s(self.permits, refusal)
         if not grace_s:
             self._judge.flow.verdict = refusal
             self._end(ended_by(refusal))
@@ -177,8 +200,8 @@ class Rights:
     def _change(self, allowance: Allowance | None) -> None:
         flow = self._judge.flow
         self._services.relays.read_meter(flow)  # what was carried until now counts for the old one
-        flow.give_up_allowance()
-        flow.allowance = self.allowance = allowance
+        flow.change_allowance(allowance)
+        self.allowance = allowance
 
 
 def _has_ended(_termination: Termination) -> None:

@@ -6,7 +6,7 @@ Every way out is a named `Termination`. What a refused request would need to go 
 """
 
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import assert_never
 
@@ -19,14 +19,14 @@ from trioproxy.associate import open_association, relay_association
 from trioproxy.binding import wait_for_target
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
-from trioproxy.dial import DialError, KeepAlive, dial, dial_first, reply_for
+from trioproxy.dial import DialError, KeepAlive, candidates, dial, dial_first, reply_for
 from trioproxy.engine import Channel
-from trioproxy.first_bytes import FirstBytes, look
+from trioproxy.first_bytes import FirstBytes, Listening, look
 from trioproxy.judge import Judge
 from trioproxy.log import get_log
 from trioproxy.login import log_in
 from trioproxy.places import Places
-from trioproxy.policy import Permit, RuleProtocol
+from trioproxy.policy import Permit, Reason, Refusal, RuleProtocol
 from trioproxy.policy.scans import Outcome
 from trioproxy.protocol import (
     Address,
@@ -38,6 +38,7 @@ from trioproxy.protocol import (
 from trioproxy.relay import ORDERLY, RelaySettings
 from trioproxy.rights import Rights
 from trioproxy.services import Services
+from trioproxy.sniff import SERVER_FIRST
 
 __all__ = ["Session"]
 
@@ -46,6 +47,7 @@ OUTCOMES = {
     Reply.CONNECTION_NOT_ALLOWED_BY_RULESET: Outcome.DENIED,
     Reply.CONNECTION_REFUSED: Outcome.REFUSED,
 }
+NO_SCAN = {Termination.LIMIT, Termination.QUOTA, Termination.BLOCKED, Termination.POLICY_STALE, Termination.REVOKED}
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
@@ -143,12 +145,15 @@ class Session:
         Returns:
             Steps that are not urgent, as `policy_changed` does.
         """
+        return self._surely(partial(self._take_over, identity))
+
+    def _take_over(self, identity: Identity) -> Iterable[None]:
         old = self._judge.identity
         if identity != old and self._services.rulebook.policy is None:
             # Without rules there is nothing to judge it by: whoever asks next finds the same change again.
             identity = attrs.evolve(old, verified_s=identity.verified_s)
         self.flow.identity = identity
-        return () if identity == old else self.policy_changed()
+        return () if identity == old else self._judge_again()
 
     def policy_changed(self) -> Iterable[None]:
         """Users or rules have changed: end what they forbid now.
@@ -156,6 +161,9 @@ class Session:
         Returns:
             Steps that are not urgent: each tidies up one destination of an association.
         """
+        return self._surely(self._judge_again)
+
+    def _judge_again(self) -> Iterable[None]:
         policy, flow = self._services.rulebook.policy, self.flow
         if flow.identity is None or policy is None:
             return ()  # before the login nothing is permitted yet; without rules the running sessions live on
@@ -173,7 +181,26 @@ class Session:
         Returns:
             Steps that are not urgent, as `policy_changed` does.
         """
-        return self._rights.renew()
+        return self._surely(self._rights.renew)
+
+    def _surely(self, judge: Callable[[], Iterable[None]]) -> Iterable[None]:
+        """Do it: whatever is wrong with us ends this session, and the others are judged all the same."""
+        try:
+            return [*judge()] if self._rights.association is None else self._step_by_step(judge())
+        except Exception:  # noqa: BLE001 - as it says
+            self._fail()
+            return ()
+
+    def _step_by_step(self, steps: Iterable[None]) -> Iterator[None]:
+        try:
+            yield from steps
+        except Exception:  # noqa: BLE001 - as in `_surely`
+            self._fail()
+
+    def _fail(self) -> None:
+        self._services.counters["internal_error"] += 1
+        get_log().exception("internal error", session=self.flow.session)
+        self.end(Termination.INTERNAL_ERROR)
 
     def _current(self, identity: Identity) -> Identity | None:
         """Who this is by now, as far as it is known without asking a backend; None if it may not go on."""
@@ -283,9 +310,10 @@ class Session:
             else:
                 target, permit = await self._dial_address(permits[0])
         except Ended as ended:
-            scans.saw(self.flow, OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER))
+            self._saw_failure(ended)
             raise
-        scans.saw(self.flow, Outcome.CONNECTED)
+        if not permit.sniff:  # otherwise it may turn out to be what is no scan
+            self._saw(Outcome.CONNECTED)
         self._rights.settle(permit)
         host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
@@ -293,6 +321,23 @@ class Session:
         else:
             await self._client.succeed(address_of(host), port)
         return await self._relay(target, permit)
+
+    def _saw_failure(self, ended: Ended) -> None:
+        """Tell who looks for scans; what limits, quotas, blocks and hours forbid says nothing of the target."""
+        verdict = self.flow.verdict
+        if ended.termination in NO_SCAN or (isinstance(verdict, Refusal) and verdict.reason is Reason.HOURS):
+            return
+        outcome = OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER)
+        for candidate in candidates(self._rights.permits) if isinstance(verdict, Permit) else (verdict,):
+            self.flow.verdict = candidate
+            self._saw(outcome)
+        self.flow.verdict = verdict
+
+    def _saw(self, outcome: Outcome) -> None:
+        verdict = self.flow.verdict
+        if isinstance(verdict, Permit) and verdict.sniff and self._judge.may_ignore_scans(verdict):
+            return  # nobody will ever know what it was
+        self._services.scans.saw(self.flow, outcome)
 
     async def _dial_address(self, permit: Permit) -> tuple[Channel, Permit]:
         self._rights.permits = (permit,)
@@ -321,6 +366,9 @@ class Session:
             raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
         target = self._take_on(sock)
         self._rights.permits = (permit,)  # before anything waits: the others are not what flows
+        if permit is not permits[0]:  # another target than the one that was counted
+            self.flow.verdict = permit
+            self._judge.count_target(permit, instead_of=permits[0])
         return target, self._judge.still_permitted(permit)
 
     def _take_on(self, sock: socket.socket) -> Channel:
@@ -343,7 +391,10 @@ class Session:
         limits, first = self._services.limits, None
         try:
             if permit.sniff:
-                permit, first = await self._look(target, permit)
+                try:
+                    permit, first = await self._look(target, permit)
+                finally:  # now it is known whether a rule says that it is no scan
+                    self._saw(Outcome.CONNECTED)
             self._rights.settle(permit)
         except Ended as ended:
             raise Ended(ended.termination) from ended  # the client has its success reply
@@ -364,14 +415,16 @@ class Session:
     async def _look(self, target: Channel, permit: Permit) -> tuple[Permit, FirstBytes]:
         services, limits = self._services, self._services.limits
         limits_s = (limits.idle_s, limits.handshake_s)
-        first = await look(services.engine, self._fiber, self._client, target, self.flow, limits_s)
+        may_begin = bool(self._judge.foreseen(permit, SERVER_FIRST))
+        listening = Listening(may_begin, self._rights.gate_to_client(), services.relays.shaper)
+        first = await look(services.engine, self._fiber, self._client, target, self.flow, listening, limits_s)
         permit = self._judge.found(permit, first.finding, first.left)
         if first.in_kind is False:  # the target spoke first, and wrongly
             unknown = self._judge.as_unknown(permit)
             if unknown is None:
                 raise Ended(Termination.WRONG_ANSWER)
             permit, first = unknown, attrs.evolve(first, in_kind=True)
-        self._rights.admit(permit, new=False)
+        self._rights.found(permit)
         return permit, first
 
     def _check_answer(self, permit: Permit, check: Callable[[bytes], bool | None], data: bytes) -> bool | None:
@@ -390,6 +443,7 @@ class Session:
         target, permit = await wait_for_target(
             self._judge, self._client, self._listener(), self._rights, request.address, self._take_on
         )
+        self._places.leave_listening()
         return await self._relay(target, permit)
 
     # ---- UDP ASSOCIATE
@@ -440,7 +494,7 @@ class Session:
     def _finish(self, flow: Flow, termination: Termination) -> None:
         """Write the record as the rule that decided wants it: `log=no` none at all, `log=yes` a line in the log too."""
         flow.block = flow.block or self.flow.block  # a destination ends with its association
-        flow.give_up_allowance()
+        flow.change_allowance(None)
         log = flow.verdict.log if flow.verdict is not None else None
         if flow.command is None or log is False:
             return

@@ -184,7 +184,11 @@ def _limiting() -> st.SearchStrategy[dict[str, Any]]:
     """What an allow rule may set as terms."""
     rate = st.integers(1_000, 125 * 10**9)
     size = st.integers(1, 2**60)
-    shaped = st.fixed_dictionaries({"rate": st.builds(Rates, rate, rate)}, optional={"burst": size})
+    shaped = st.builds(Rates, rate, rate).flatmap(
+        lambda rates: st.fixed_dictionaries(
+            {"rate": st.just(rates)}, optional={"burst": st.integers(rates.least_burst, 2**60)}
+        )
+    )
     rest = st.fixed_dictionaries(
         {},
         optional={"quota": st.builds(Quota, size, st.sampled_from(Period)), "scan_ignored": st.booleans()},

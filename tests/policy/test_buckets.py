@@ -584,3 +584,28 @@ def test_who_leaves_the_queue_leaves_no_delay() -> None:
     assert bucket.next_s(0.0) == 0.0
     assert bucket.ready(0.0) == []
     assert bucket.ready(0.05) == [second]
+
+
+def test_datagrams_that_leave_keep_nothing() -> None:
+    """Their turns go back at once, or nobody else would ever have a whole one."""
+    bucket = bucket_of(MBIT)
+    stream = Stream([bucket])
+    run([bucket], [stream], begin_s=0.0, end_s=1.0)
+    calls = [DatagramGate([bucket]) for _ in range(24)]
+    for call in calls:
+        for _ in range(3):
+            call.take_whole(1.0, 1_400)
+    stream.gate.leave()
+    bucket.ready(2.0)  # turns are dealt, and nobody uses them
+    for call in calls:
+        call.leave()
+    after = Stream([bucket])
+    run([bucket], [after], begin_s=2.0, end_s=12.0)
+    assert after.moved >= 0.95 * 10 * bucket.rate
+
+
+def test_datagrams_without_payload_are_not_free() -> None:
+    """Each has a header at least."""
+    bucket = bucket_of(1_000, burst=2_048)
+    gate = DatagramGate([bucket])
+    assert sum(gate.take_whole(0.0, 0) for _ in range(1_000)) <= 2_048 // 28

@@ -54,6 +54,28 @@ def test_a_rule_speaks_in_its_hours_alone() -> None:
     assert decided(rules.judge(request("192.0.2.1"), at(18))) == ("permit", "user:alice", "tcp:*(*)->*(443)")
 
 
+def test_only_a_rule_whose_own_hours_are_over_has_grace() -> None:
+    """It must stand yet; whatever else stands against the flow, there is none."""
+    patient, impatient = f"{OFFICE} grace=30s", "tcp:*(*)->*(*) when=mon-fri@09:00-17:00"
+    evening, night = at(19), at(23)
+    rules = policy({"global": [patient], "tenant:main": [impatient]})
+    permit = rules.judge(request("1.1.1.1"), at(10))
+    assert isinstance(permit, Permit)
+    refusal = rules.judge(request("1.1.1.1"), evening)
+    assert isinstance(refusal, Refusal)
+    assert rules.grace_s([permit], refusal, evening) == 30
+    assert rules.grace_s([], refusal, evening) == 0
+    changed = policy({"tenant:main": [impatient]})  # the patient one is gone
+    assert changed.grace_s([permit], refusal, evening) == 0
+    begins = policy({"global": [patient, "deny tcp:*(*)->*(*) when=12:00-13:00"], "tenant:main": [impatient]})
+    denied = attrs.evolve(refusal, reason=Reason.HOURS)
+    assert begins.grace_s([permit], denied, at(12, 30)) == 0  # its own hours are not over
+    assert rules.grace_s([permit], attrs.evolve(refusal, reason=Reason.RULE), night) == 0
+    always = rules.judge(request("1.1.1.1"), at(10))
+    assert isinstance(always, Permit)
+    assert rules.grace_s([attrs.evolve(always, terms=())], refusal, evening) == 0
+
+
 def test_hours_are_those_of_the_clock_of_the_tenant_of_who_asks() -> None:
     """The same rule, at the same moment, for two tenants; also where it stands in the global layer."""
     rules = policy({"global": [OFFICE]}, zones=ZONES)
@@ -123,7 +145,7 @@ def test_only_so_many_times_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = rules.judge(request("192.0.2.1"), at(6))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.HOURS
-    monkeypatch.setattr(module, "HOURS_TRIED_MAX", 12)
+    monkeypatch.setattr(module, "HOURS_TRIED_MAX", 5)
     verdict = rules.judge(request("192.0.2.1"), at(6))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.NO_RULE

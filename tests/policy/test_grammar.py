@@ -162,6 +162,7 @@ def test_other_spellings_have_one_canonical_text(text: str, canonical: str) -> N
         ("tcp:*(*)->*(*) rate=1kbit", 21, "a rate from 8kbit to 1000Gbit"),
         ("tcp:*(*)->*(*) rate=1Mbit burst=2Mbit", 33, "a size such as 500MB or 2GiB"),
         ("tcp:*(*)->*(*) log=yes burst=2MB", 24, "rate= beside burst="),
+        ("tcp:*(*)->*(*) rate=80Mbit burst=64KiB", 28, "100kB or more at this rate, a hundredth of a second of it"),
         ("tcp:*(*)->*(*) quota=5GB", 22, "a quota such as 5GB/day: the period is day, week or month"),
         ("tcp:*(*)->*(*) quota=5GB/year", 22, "a quota such as 5GB/day: the period is day, week or month"),
         ("deny tcp:*(*)->*(*) rate=1Mbit", 21, "rate= on allow rules only"),

@@ -61,6 +61,7 @@ def test_every_key_is_read() -> None:
         ("rate=20", "rate: expected a rate such as 20Mbit"),
         ("rate=20Mbit/", "rate: expected a rate"),
         ("burst=2Mbit", "burst: expected a size such as 500MB"),
+        ("rate=80Mbit burst=64KiB", "burst: expected 100kB or more at this rate, a hundredth of a second of it"),
         ("quota=5GB", "quota: expected a quota such as 5GB/day: the period is day, week or month"),
         ("quota=5GB/year", "quota: expected a quota such as 5GB/day: the period is day, week or month"),
         ("over_quota_rate=slow", "over_quota_rate: expected a rate"),
@@ -96,7 +97,7 @@ def some_limits(draw: st.DrawFn, keys: tuple[str, ...] = KEYS) -> Limit:
     kinds: dict[str, st.SearchStrategy[object]] = {
         **dict.fromkeys(KEYS, count),
         **dict.fromkeys(("rate", "over_quota_rate"), rates()),
-        "burst": st.sampled_from([1, 2_000_000, 2**31]),
+        "burst": st.sampled_from([20_000, 2_000_000, 2**31]),
         "quota": st.builds(Quota, st.sampled_from([1, 10**9, 5 * 10**9]), st.sampled_from(Period)),
     }
     chosen = draw(st.sets(st.sampled_from(keys), min_size=1))

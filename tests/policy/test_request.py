@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from tests.policy.asking import request
-from trioproxy.policy import Permit, Reason, Refusal, RuleProtocol, Term, parse_rule
+from trioproxy.policy import Permit, Reason, Refusal, RuleProtocol
 
 
 def test_what_was_judged_cannot_be_changed_afterwards() -> None:
@@ -25,16 +25,3 @@ def test_a_refusal_names_no_layer_unless_a_rule_decided() -> None:
 def test_rule_words_are_those_of_the_grammar() -> None:
     """DESIGN section 3: tcp for CONNECT, udp for UDP ASSOCIATE, bind for BIND."""
     assert [protocol.value for protocol in RuleProtocol] == ["tcp", "udp", "bind"]
-
-
-def test_only_hours_have_grace() -> None:
-    """The longest of the rules that permitted it; where anything else stands against a flow there is none."""
-    rules = [parse_rule(f"tcp:*(*)->*(*) when=mon@08:00-18:00{grace}") for grace in ("", " grace=30s", " grace=2m")]
-    terms = tuple(Term("global", str(rule), rule) for rule in rules)
-    asked = request("192.0.2.1")
-    permits = [Permit(asked, "global", "", terms=terms[:2]), Permit(asked, "global", "", terms=terms[2:])]
-    assert Refusal(asked, Reason.HOURS).grace_s(permits) == 120
-    assert Refusal(asked, Reason.HOURS).grace_s(permits[:1]) == 30
-    assert Refusal(asked, Reason.HOURS).grace_s([Permit(asked, "global", "", terms=terms[:1])]) == 0
-    assert Refusal(asked, Reason.HOURS).grace_s([]) == 0
-    assert Refusal(asked, Reason.RULE).grace_s(permits) == 0

@@ -115,7 +115,7 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
         ours = [engine.open(sock, writable=False) for sock in (client_side, open_target_side())]
         drops, ended = Counter[str](), list[tuple[Flow, Termination]]()
 
-        async def resolve(name: str) -> tuple[IPAddress, ...]:
+        async def resolve(name: str, port: int) -> tuple[IPAddress, ...]:
             raise OSError(name)
 
         def verdict(name: str | None, address: IPAddress, port: int, client_port: int, _: Finding | None) -> Verdict:
@@ -133,6 +133,7 @@ async def relayed(kind: Kind, targets: int = TARGETS, destinations_max: int = 10
                 admit=lambda flow, permit, new: None,
                 new_flow=lambda: Flow(1, "listener", IPv4Address(HOST), 0, "main", Identity("main", None)),
                 finished=lambda flow, why: ended.append((flow, why)),
+                grace_s=lambda permit, refusal: 0,
             ),
             resolve=resolve,
             resolve_errors=(OSError,),

@@ -127,6 +127,7 @@ class FlowRecord:
     Attributes:
         started_at: seconds since the epoch, UTC.
         app: what its first bytes were, where a rule asked for it; with TLS also the name in them.
+        ech: the ClientHello carries an encrypted one, so that the name is the outer one.
     """
 
     started_at: float
@@ -148,6 +149,7 @@ class FlowRecord:
     counts: Mapping[str, int]
     app: str | None = None
     sni: str | None = None
+    ech: bool = False
 
     def to_json(self) -> bytes:
         """One line, without its end: valid JSON, ASCII control characters and all others that do not print escaped."""
@@ -173,6 +175,8 @@ class FlowRecord:
             row["app"] = self.app
         if self.sni is not None:
             row["sni"] = self.sni
+        if self.ech:
+            row["ech"] = True
         if self.counts:
             row["counts"] = self.counts
         return orjson.dumps(row)
@@ -244,12 +248,13 @@ class Flow:
         if self.allowance is not None:
             self.allowance.charge(to_target + to_client)
 
-    def give_up_allowance(self) -> None:
-        """Charge what is left to be charged; from now on it counts for nothing."""
+    def change_allowance(self, allowance: Charged | None) -> None:
+        """From now on bytes count for this one; those until now for the old one, or for none."""
         if self.allowance is not None:
             self.read_meter(1.0)
             self.allowance.leave()
-            self.allowance = None
+        self._read = self.bytes_to_target, self.bytes_to_client
+        self.allowance = allowance
 
     def end(self, termination: Termination) -> FlowRecord:
         """The record of this flow, now that it is over."""
@@ -274,6 +279,7 @@ class Flow:
             counts=self.counts,
             app=finding.app.value if finding is not None else None,
             sni=finding.sni if finding is not None else None,
+            ech=finding is not None and finding.ech,
         )
 
     @property

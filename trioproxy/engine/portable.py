@@ -6,6 +6,7 @@ It is also what defines the others: whatever runs on it must run on `EpollEngine
 import select
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import trio
@@ -55,25 +56,26 @@ class Fiber:
 
     async def readable(self, channel: Channel) -> None:
         """Wait until there may be something to read, or to be told of an error. May return without reason."""
-        await self._wait(trio.lowlevel.wait_readable, channel)
+        await self._wait(partial(trio.lowlevel.wait_readable, channel.sock))
 
     async def writable(self, channel: Channel) -> None:
         """Wait until something may be written, or a connection stands or has failed. May return without reason."""
-        await self._wait(trio.lowlevel.wait_writable, channel)
+        await self._wait(partial(trio.lowlevel.wait_writable, channel.sock))
 
     async def readable_any(self, *channels: Channel) -> None:
-        """Wait until there may be something to read from one of them. May return without reason."""
+        """Wait until there may be something to read from one of them, if there is one. May return without reason."""
 
         async def first(channel: Channel, over: trio.CancelScope) -> None:
             await trio.lowlevel.wait_readable(channel.sock)
             over.cancel()
 
-        async def wait(_: object) -> None:
+        async def wait() -> None:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
                 for channel in channels:
                     nursery.start_soon(first, channel, nursery.cancel_scope)
 
-        await self._wait(wait, channels[0])
+        await self._wait(wait)
 
     async def in_task(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do something in a task of Trio's, where everything of Trio's may be used, and wait for it."""
@@ -90,9 +92,9 @@ class Fiber:
         self._cut, self._scope = False, None
         return None
 
-    async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]], channel: Channel) -> None:
+    async def _wait(self, wait: Callable[[], Awaitable[None]]) -> None:
         with trio.CancelScope() as self._wait_scope:
-            await wait(channel.sock)
+            await wait()
         thrown, self._thrown, self._wait_scope = self._thrown, None, None
         if thrown is not None:
             raise thrown

@@ -39,6 +39,7 @@ _SLICES: Final = (
 )
 _DATAGRAM_ROUND_S: Final = 0.05  # how often turns of datagrams are dealt out where no stream waits, whose timer does it
 
+_DATAGRAM_LEAST: Final = 28  # bytes that one counts for at least: its headers, or empty ones would be free
 _DATAGRAM_TURN_S: Final = 0.25  # a turn that was not used by then goes back: calls send every 20 ms, games every 100
 # For flows of datagrams that begin while others take turns: a question for a name should not have to be asked twice.
 _GUESTS_SHARE: Final = 1 / 8  # of the rate
@@ -142,13 +143,17 @@ class Bucket:
         self._streams += seat.is_stream
 
     def forget(self, seat: "_Seat") -> None:
-        """It waits no longer. For gates."""
+        """It waits no longer, and what is kept for it goes to others. For gates."""
         for queue in (self._returned, self._queue):
             if seat in queue:
                 del queue[seat]
                 self._streams -= seat.is_stream
                 seat.gate = None
                 self._enough = 0.0  # what it lacked the next one may not
+        if seat in self._holding:
+            del self._holding[seat]
+            self._reserved -= seat.turn
+            seat.turn = 0
 
     def expect_datagrams(self, gates: int) -> None:
         """So many more (or fewer) flows of datagrams pass here. For gates."""
@@ -431,6 +436,7 @@ class DatagramGate:
 
         One that is larger than a burst never may.
         """
+        size = max(size, _DATAGRAM_LEAST)
         for seat in self._seats:
             seat.bucket.refill(now_s)
             if not seat.bucket.admits(seat, size):

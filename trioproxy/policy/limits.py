@@ -97,7 +97,11 @@ class Limit:
             if key in values:
                 raise ValueError(f"{key}: expected only once")
             values[key] = value
-        return attrs.evolve(self, **values)
+        limit = attrs.evolve(self, **values)
+        if limit.rate is not None and limit.burst is not None and limit.burst < limit.rate.least_burst:
+            least = size_text(limit.rate.least_burst)
+            raise ValueError(f"burst: expected {least} or more at this rate, a hundredth of a second of it")
+        return limit
 
 
 @attrs.frozen
@@ -169,8 +173,11 @@ class LimitBook:
         around = Scope.around(Identity(tenant, user, groups))
         for kind in _NARROW_FIRST:
             written = [(scope, self.limits[Party(scope)]) for scope in around if self._has(scope, kind)]
+            has_rate = "rate" in values
             for key in KEYS:
                 found = [(scope, value) for scope, limit in written if (value := getattr(limit, key)) is not None]
+                if key == "burst" and has_rate:
+                    continue  # it belongs to a wider rate, which does not hold
                 if found and key not in values:
                     values[key], origins[key] = _smallest(found)
         return EachLimits(Limit(**values), MappingProxyType(origins))

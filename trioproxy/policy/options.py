@@ -8,7 +8,7 @@ from trioproxy.policy.hours import Hours, Span, parse_grace
 from trioproxy.policy.request import RuleProtocol
 from trioproxy.policy.rules import DATAGRAM_APPS, Domain, Rule
 from trioproxy.policy.scope import Scope
-from trioproxy.policy.units import parse_quota, parse_rates, parse_size
+from trioproxy.policy.units import parse_quota, parse_rates, parse_size, size_text
 from trioproxy.sniff import App
 
 __all__ = ["KEYS", "NAMES_LENGTH_MAX", "NOTE_LENGTH_MAX", "SPANS_MAX", "OptionError", "conflicts", "read_option"]
@@ -58,6 +58,8 @@ def conflicts(rule: Rule) -> Iterator[tuple[str, str]]:
                 yield key, f"{key}= on allow rules only"
     if rule.burst is not None and rule.rate is None:
         yield "burst", "rate= beside burst="
+    if rule.burst is not None and rule.rate is not None and rule.burst < rule.rate.least_burst:
+        yield "burst", f"{size_text(rule.rate.least_burst)} or more at this rate, a hundredth of a second of it"
     if rule.grace_s is not None and rule.hours is None:
         yield "grace", "when= beside grace="
     yield from _conflicts_of_findings(rule)

@@ -138,6 +138,35 @@ class Policy:
         """
         return self._timetable.next_border(now, identities)
 
+    def grace_s(self, permits: Iterable[Permit], refusal: Refusal, now: datetime) -> float:
+        """How many seconds what runs by these permits may go on although it is refused now.
+
+        Only where a rule that permits it still stands and its own hours are over; whatever else stands against it,
+        there is no grace.
+
+        Args:
+            permits: by which it runs.
+            refusal: of now.
+            now: an aware time.
+        """
+        if refusal.reason is not Reason.HOURS:
+            return 0
+        identity = refusal.request.identity
+        minute = minute_of_week(now, self.zones.of(identity.tenant))
+        return max(
+            (
+                term.rule.grace_s or 0
+                for permit in permits
+                for term in permit.terms
+                if term.rule.hours is not None and not term.rule.hours.cover(minute) and self._stands(term, identity)
+            ),
+            default=0,
+        )
+
+    def _stands(self, term: Term, identity: Identity) -> bool:
+        lists = self._rule_lists([Scope.parse(term.scope)], directory_layers(identity))
+        return any(term.rule in rules.rules for rules in lists)
+
     def explain(self, request: AccessRequest, now: datetime | None = None) -> Explanation:
         """The verdict, with each layer's vote, the rule that cast it, and what else plays a part.
 

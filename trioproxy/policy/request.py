@@ -1,7 +1,6 @@
 """What policy is asked, and the two things it may answer."""
 
 import enum
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -120,12 +119,6 @@ class Refusal:
     scope: str = ""
     rule: str = ""
     log: bool | None = None
-
-    def grace_s(self, permits: Iterable[Permit]) -> float:
-        """How many seconds what runs by these permits may go on; 0: none, as not only its hours are over."""
-        if self.reason is not Reason.HOURS:
-            return 0
-        return max((term.rule.grace_s or 0 for permit in permits for term in permit.terms), default=0)
 
 
 Verdict: TypeAlias = Permit | Refusal

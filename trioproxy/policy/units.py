@@ -58,6 +58,11 @@ class Rates:
     down: int
     up: int
 
+    @property
+    def least_burst(self) -> int:
+        """Bytes that must be able to come at once, or the rate cannot be reached: what comes in 10 ms."""
+        return max(self.down, self.up) // 100
+
     def __str__(self) -> str:
         down, up = rate_text(self.down), rate_text(self.up)
         return down if down == up else f"{down}/{up}"

@@ -32,12 +32,14 @@ class DestinationRights:
         admit: a flow, its permit, whether its target is new -> what its datagrams have to pass, or why it may not be.
         new_flow: a fresh flow for a destination.
         finished: called with each flow that ended, and why.
+        grace_s: a permit, and what forbids it now -> for how long it holds all the same.
     """
 
     judge: _Judge
     admit: _Admit
     new_flow: Callable[[], Flow]
     finished: Callable[[Flow, Termination], None]
+    grace_s: Callable[[Permit, Refusal], float]
 
 
 @attrs.define(eq=False)
@@ -122,8 +124,8 @@ class Destinations:
             verdict = self._rights.judge(name, address, port, self.client_port, Finding(datagram_app(data)))
         return verdict if isinstance(verdict, Permit) else None
 
-    def open(self, asked: Address, permit: Permit, sockaddr: SocketAddress) -> Destination | None:
-        """A new one; None: limits do not let it be.
+    def open(self, asked: Address, permit: Permit, sockaddr: SocketAddress) -> Destination | Termination:
+        """A new one, or why limits do not let it be.
 
         Args:
             asked: what the client's header says.
@@ -134,7 +136,7 @@ class Destinations:
         flow.verdict = permit
         shape = self._rights.admit(flow, permit, True)
         if isinstance(shape, Termination):
-            return None
+            return shape
         if len(self._known) >= self._most:
             self._forget(next(iter(self._known.values())), Termination.FORGOTTEN)
         flow.ask(Command.UDP_ASSOCIATE, asked.host, asked.port)
@@ -194,7 +196,8 @@ class Destinations:
     async def close(self, termination: Termination) -> None:
         """End every flow, some at a time."""
         for count, destination in enumerate(self, start=1):
-            self._forget(destination, termination)
+            if self._known.get(destination.key) is destination:  # rules may change meanwhile, and quotas end
+                self._forget(destination, termination)
             if count % CLOSED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         del self._judge_later  # whoever is called there holds us
@@ -210,7 +213,7 @@ class Destinations:
     def _may_go_on(self, destination: Destination, refusal: Refusal) -> bool:
         """Whether only its hours are over, and its rule has patience yet."""
         permit, now_s = destination.flow.verdict, trio.current_time()
-        grace_s = refusal.grace_s([permit] if isinstance(permit, Permit) else [])
+        grace_s = self._rights.grace_s(permit, refusal) if isinstance(permit, Permit) else 0
         if not grace_s:
             return False
         if destination.grace_ends_s is None:

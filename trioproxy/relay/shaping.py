@@ -15,6 +15,8 @@ __all__ = ["RelayGates", "Shaper"]
 TICK_S: Final = (
     0.02  # how often waiting flows are looked at: a tenth of the default burst, and 50 rounds/s cost nothing
 )
+_LATEST_S: Final = 0.5  # a rate may be raised, and who was in the way may leave: nobody tells of it
+TICK_LEAST_S: Final = 0.002  # for bursts that are small for their rate; the least allowed is a hundredth of a second
 
 
 class Shaper:
@@ -45,17 +47,18 @@ class Shaper:
             await self._wanted.wait()
             self._wanted = trio.Event()
             while self._due:
-                await trio.sleep(TICK_S)
+                await trio.sleep(_tick_s(self._due[0][2]))
                 await self._serve(self._due_now())
 
     def _ask_later(self, bucket: Bucket) -> None:
-        due_s = bucket.next_s(time.monotonic())
+        now_s = time.monotonic()
+        due_s = bucket.next_s(now_s)
         if due_s is None:
             self._known.discard(bucket)
             return
         self._known.add(bucket)
         self._number += 1
-        heappush(self._due, (due_s, self._number, bucket))
+        heappush(self._due, (min(due_s, now_s + _LATEST_S), self._number, bucket))
 
     def _due_now(self) -> list[Bucket]:
         now_s, due = time.monotonic(), []
@@ -81,6 +84,11 @@ class Shaper:
                 await trio.lowlevel.checkpoint()
         for bucket in due:
             self._ask_later(bucket)
+
+
+def _tick_s(bucket: Bucket) -> float:
+    """How soon this bucket has to be looked at, so that it does not run over: a quarter of what it holds."""
+    return min(TICK_S, max(TICK_LEAST_S, bucket.burst / bucket.rate / 4))
 
 
 class RelayGates:

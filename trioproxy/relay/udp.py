@@ -72,7 +72,7 @@ class Association:
         client_port: the port it said it will send from, or 0.
         settings: see there.
         rights: what its destinations need of the session.
-        resolve: canonical name -> addresses; raises one of `resolve_errors`.
+        resolve: canonical name, port -> addresses; raises one of `resolve_errors`.
         resolve_errors: what `resolve` raises.
         dropped: called with the reason for each datagram that is not relayed.
         wrap: how datagrams go through a socket.
@@ -88,7 +88,7 @@ class Association:
         client_port: int,
         settings: AssociationSettings,
         rights: DestinationRights,
-        resolve: Callable[[str], Awaitable[tuple[IPAddress, ...]]],
+        resolve: Callable[[str, int], Awaitable[tuple[IPAddress, ...]]],
         resolve_errors: tuple[type[Exception], ...],
         dropped: Callable[[str], None],
         wrap: Callable[[socket.socket], DatagramSocket] = datagram_socket,
@@ -267,7 +267,7 @@ class Association:
 
     async def _look_up(self, asked: Address, name: str) -> None:
         try:
-            addresses = await self._resolve(name)
+            addresses = await self._resolve(name, asked.port)
         except self._resolve_errors:
             addresses = ()
         waiting = self._waiting.pop(asked)
@@ -296,8 +296,8 @@ class Association:
             sockaddr = socket_address(self._target_side.sock.family, address, asked.port)
             if permit is not None and sockaddr is not None:
                 destination = self._destinations.open(asked, permit, sockaddr)
-                if destination is None:
-                    self._drop_all("limit", waiting)
+                if isinstance(destination, Termination):
+                    self._drop_all("quota" if destination is Termination.QUOTA else "limit", waiting)
                     return
                 for data in waiting:
                     self._run_to(destination, data)

@@ -1,10 +1,11 @@
 """What a flow was found to be."""
 
 import enum
+from typing import Final
 
 import attrs
 
-__all__ = ["App", "Finding"]
+__all__ = ["SERVER_FIRST", "App", "Finding"]
 
 
 class App(enum.Enum):
@@ -25,6 +26,9 @@ class App(enum.Enum):
     UNKNOWN = "unknown"
 
     __hash__ = object.__hash__  # there is one of each
+
+
+SERVER_FIRST: Final = (App.UNKNOWN, App.SSH, App.SMTP, App.FTP, App.IMAP, App.POP3)  # the server may speak first
 
 
 @attrs.frozen
