@@ -1,7 +1,7 @@
 """`trioproxy rule explain` where rules have hours, limits, or ask what the traffic is."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -298,3 +298,14 @@ def test_says_that_a_quota_refuses_what_the_rules_allow(cli: Command, data_dir: 
     assert cli(*question).lines[-1] == ("REFUSED: a quota is used up; apart from that: ALLOWED by rule 1 of user:alice")
     answer = json.loads(cli(*question, "--json").out)
     assert (answer["allowed"], answer["addresses"][0]["allowed"]) == (False, True)
+
+
+def test_blocks_are_those_of_the_time_that_is_asked_about(cli: Command) -> None:
+    """One that ends in two hours does not stand against what happens in a week."""
+    cli("user", "add", "alice", "--generate")
+    cli("rule", "add", "user:alice", "tcp:*(*)->*(*)")
+    cli("block", "add", "user", "alice", "--for", "2h", "--reason", "test")
+    question = ("rule", "explain", "--user", "alice", "--source", "10.1.2.3", "tcp", "192.0.2.1:443")
+    assert "DENIED: block 1" in cli(*question).out
+    in_a_week = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M")
+    assert cli(*question[:2], "--at", in_a_week, *question[2:]).lines[-1] == "ALLOWED by rule 1 of user:alice"

@@ -1,7 +1,7 @@
 """`trioproxy rule explain`: why somebody can or cannot reach something."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
@@ -89,7 +89,7 @@ def explain(  # noqa: PLR0913 - the options of a command
         if problem:
             warn(problem)
     limits, now = LimitBook(snapshot.limits), circumstances.moment(zones.of(identity.tenant))
-    blocks = Blocks(snapshot.blocks).in_force(datetime.now(UTC))
+    blocks = Blocks(snapshot.blocks).in_force(now)
     case = Case(
         identity=identity,
         client=client,

@@ -154,7 +154,7 @@ class UsageWriter:
         try:
             if quotas:
                 self._opened().add_quota_deltas(quotas.items())
-        except StoreError:
+        except Exception:
             self.add_quota_deltas(quotas.items())
             raise
 
