@@ -9,7 +9,7 @@ import trio
 
 from tests.harness import settle
 from tests.looking import NAME, TLS, Looked, looked_at, shake_hands, tls_ends
-from tests.sniff.hellos import client_hello, record, server_hello
+from tests.sniff.hellos import browser_hello, client_hello, record, server_hello
 from tests.wires import Ending
 
 pytestmark = pytest.mark.usefixtures("either_engine")
@@ -260,3 +260,15 @@ async def test_one_layer_asks(tmp_path: Path, data: bytes, permitted: bool) -> N
             await passes(looked, data)
         else:
             await is_cut(looked, app="http")
+
+
+async def test_the_record_says_that_a_hello_carries_an_encrypted_one(tmp_path: Path) -> None:
+    """Then the name in it is the outer one; that of others says nothing of the kind."""
+    for hello, told in ((browser_hello(), True), (client_hello(NAME), False)):
+        folder = tmp_path / str(told)
+        folder.mkdir()
+        async with looked_at(folder, TLS) as looked:
+            await looked.client.send(hello)
+            assert await looked.target.receive(len(hello)) == hello
+            looked.client.reset()
+            assert (await looked.record()).get("ech", False) is told
