@@ -30,6 +30,7 @@ class Shaper:
         self._patience = patience
         self._due: list[tuple[float, int, Bucket]] = []  # a heap: when somebody at this bucket may go on
         self._known: set[Bucket] = set()  # those in it
+        self._hasty: set[Bucket] = set()  # of these, the ones that have to be looked at more often than others
         self._number = 0  # tells entries of the same moment apart
         self._wanted = trio.Event()
 
@@ -47,7 +48,7 @@ class Shaper:
             await self._wanted.wait()
             self._wanted = trio.Event()
             while self._due:
-                await trio.sleep(_tick_s(self._due[0][2]))
+                await trio.sleep(min(map(_tick_s, self._hasty), default=TICK_S))
                 await self._serve(self._due_now())
 
     def _ask_later(self, bucket: Bucket) -> None:
@@ -55,8 +56,10 @@ class Shaper:
         due_s = bucket.next_s(now_s)
         if due_s is None:
             self._known.discard(bucket)
+            self._hasty.discard(bucket)
             return
         self._known.add(bucket)
+        (self._hasty.add if _tick_s(bucket) < TICK_S else self._hasty.discard)(bucket)
         self._number += 1
         heappush(self._due, (min(due_s, now_s + _LATEST_S), self._number, bucket))
 
