@@ -272,3 +272,26 @@ async def test_the_record_says_that_a_hello_carries_an_encrypted_one(tmp_path: P
             assert await looked.target.receive(len(hello)) == hello
             looked.client.reset()
             assert (await looked.record()).get("ech", False) is told
+
+
+async def test_an_alert_opens_no_tunnel(tmp_path: Path) -> None:
+    """The client learns why TLS is refused; two ends that go on with something else are ended."""
+    async with looked_at(tmp_path, TLS) as looked:
+        hello, alert = client_hello(NAME), record(b"\2\x28", kind=21)
+        await looked.client.send(hello)
+        await passes(looked, hello)
+        await looked.target.send(alert)
+        assert await looked.client.receive(len(alert)) == alert
+        assert (await looked.client.rest())[1] is Ending.RESET
+        assert (await looked.record())["termination"] == WRONG_ANSWER
+
+
+async def test_a_warning_is_no_answer(tmp_path: Path) -> None:
+    """The ServerHello has to come behind it, and nothing passes before."""
+    async with looked_at(tmp_path, TLS) as looked:
+        hello = client_hello(NAME)
+        await looked.client.send(hello)
+        await passes(looked, hello)
+        await looked.target.send(record(b"\1\x70", kind=21) + b"anything")
+        assert await looked.client.rest() == (b"", Ending.RESET)
+        assert (await looked.record())["termination"] == WRONG_ANSWER

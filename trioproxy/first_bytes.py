@@ -43,6 +43,7 @@ class FirstBytes:
         from_target: what the target said and the client has not taken yet.
         in_kind: whether the target has answered in kind, as far as it has spoken; None: that cannot be told as yet.
         check: looks at what it says next, and answers the same.
+        refused: whether by now the target has said that it will say no more.
         left: who has closed the connection before anybody said anything; None: somebody spoke.
     """
 
@@ -51,6 +52,7 @@ class FirstBytes:
     from_target: bytes
     in_kind: bool | None
     check: Callable[[bytes], bool | None]
+    refused: Callable[[], bool]
     left: Termination | None
 
 
@@ -131,6 +133,7 @@ class _Looking:
             self.from_target,
             False if spoke_out_of_turn else sniffer.confirmed,
             partial(_check, sniffer),  # of all this, the relay keeps the sniffer alone
+            lambda: sniffer.refused,
             self.left,
         )
 

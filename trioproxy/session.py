@@ -48,6 +48,7 @@ OUTCOMES = {
     Reply.CONNECTION_REFUSED: Outcome.REFUSED,
 }
 NO_SCAN = {Termination.LIMIT, Termination.QUOTA, Termination.BLOCKED, Termination.POLICY_STALE, Termination.REVOKED}
+REFUSED_S = 1.0  # for a client to read why TLS is refused, and to close
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
@@ -233,6 +234,7 @@ class Session:
         finally:
             self._leave_handshake()
             self._rights.leave()
+            self._services.engine.timers.end(REFUSED_S, self)
             self._close(termination, answered=bool(answer))
             self._ended(self)
 
@@ -408,7 +410,7 @@ class Session:
             early_data=first.from_client if first is not None else self._client.take_early_data(),
             client_ended=self._client.has_ended,
             early_answer=first.from_target if first is not None else b"",
-            check=partial(self._check_answer, permit, first.check) if first is not None and not first.in_kind else None,
+            check=self._check(permit, first) if first is not None and not first.in_kind else None,
             shape=allowance.shape() if allowance is not None else None,
         )
 
@@ -427,10 +429,17 @@ class Session:
         self._rights.found(permit)
         return permit, first
 
-    def _check_answer(self, permit: Permit, check: Callable[[bytes], bool | None], data: bytes) -> bool | None:
+    def _check(self, permit: Permit, first: FirstBytes) -> Callable[[bytes], bool | None]:
+        return partial(self._check_answer, permit, first.check, first.refused)  # not the bytes, for as long as it lives
+
+    def _check_answer(
+        self, permit: Permit, check: Callable[[bytes], bool | None], refused: Callable[[], bool], data: bytes
+    ) -> bool | None:
         """Whether the target's answer may pass; one that is not in kind may where anything may."""
         in_kind = check(data)
         if in_kind is not False:
+            if refused():  # or two ends could agree on an alert, and on whatever they like from then on
+                self._services.engine.timers.begin(REFUSED_S, self, partial(self.end, Termination.WRONG_ANSWER))
             return in_kind
         unknown = self._judge.as_unknown(permit)
         if unknown is not None:

@@ -84,7 +84,12 @@ def test_pythons_own_server(version: ssl.TLSVersion, resume: bool) -> None:
         (_MODERN, record(message(2, bytes(4_097))), False),
         (_MODERN, record(b"\1\1", kind=20), False),
         (_MODERN, record(b"\2\x28", kind=21), True),
-        (_MODERN, record(b"\1\x70", kind=21) + b"more", True),
+        (_MODERN, record(b"\1\x70", kind=21) + b"more", False),
+        (_MODERN, record(b"\1\x70", kind=21) * 2, None),
+        (_MODERN, record(b"\1\x70", kind=21) * 2 + server_hello(version=0x0304), False),
+        (_MODERN, record(b"\1\x70", kind=21) * 2 + server_hello(extensions=()), True),
+        (_MODERN, record(b"\1\x70", kind=21) + record(b"\2\x28", kind=21), True),
+        (_MODERN, record(b"\1\0", kind=21), True),
         (_MODERN, record(b"\3\x28", kind=21), False),
         (_MODERN, record(b"\2\x27", kind=21), False),
         (_MODERN, record(b"\2\x28\0", kind=21), False),
@@ -104,6 +109,29 @@ def test_pythons_own_server(version: ssl.TLSVersion, resume: bool) -> None:
 def test_tls(client: bytes, server: bytes, answers: bool | None) -> None:
     """RFC 8446 sections 4.1.3, 4.2.1 and 6: of what was offered, in a version that was offered, to this session."""
     assert answers is _confirmed(client, server)
+    if answers is not None:  # however it is cut
+        pieces = Sniffer()
+        pieces.receive_client(client)
+        for octet in server:
+            pieces.receive_server(bytes((octet,)))
+        assert pieces.confirmed is answers
+
+
+@pytest.mark.parametrize(
+    ("server", "refused"),
+    [
+        (record(b"\2\x28", kind=21), True),
+        (record(b"\1\0", kind=21), True),
+        (record(b"\1\x70", kind=21), False),
+        (server_hello(extensions=()), False),
+        (b"", False),
+    ],
+)
+def test_an_alert_that_ends_it_is_a_refusal(server: bytes, refused: bool) -> None:
+    """RFC 5246 section 7.2: behind a fatal alert, or the notice of the end, nothing comes."""
+    assert sniffed(_MODERN, server).refused is refused
+    assert sniffed(_REQUEST, server).refused is False
+    assert Sniffer().refused is False
 
 
 @pytest.mark.parametrize(

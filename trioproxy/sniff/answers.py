@@ -15,6 +15,8 @@ _SERVER_HELLO_MAX: Final = 4_096
 _ALERT: Final = 21  # the type of the record
 _ALERT_LENGTH: Final = 2
 _ALERT_RECORD: Final = 5 + _ALERT_LENGTH
+_CLOSE_NOTIFY: Final = 0
+_FATAL: Final = 2
 _ALERT_LEVELS: Final = frozenset({1, 2})
 # IANA's registry of TLS alerts; the numbers between are free.
 _ALERT_DESCRIPTIONS: Final = frozenset(
@@ -31,16 +33,23 @@ _FRAME_MAX: Final = 1 << 14  # before any setting allows more
 
 
 class Answer(Protocol):
-    """What a server must say for the finding to be real."""
+    """What a server must say for the finding to be real.
+
+    Attributes:
+        is_refusal: that was a no, and the server has nothing more to say.
+    """
+
+    is_refusal: bool
 
     def receive_data(self, data: bytes) -> bool | None:
         """Take what the server said, in any pieces; whether it is the answer, None: more is needed. Never raises."""
 
 
 class TlsAnswer:
-    """A ServerHello or HelloRetryRequest to this ClientHello, or an alert."""
+    """A ServerHello or HelloRetryRequest to this ClientHello, perhaps behind warnings; or an alert that ends it."""
 
     def __init__(self, hello: ClientHello) -> None:
+        self.is_refusal = False
         self._hello = hello
         self._alert = bytearray()
         self._reader = HandshakeReader(_SERVER_HELLO, _SERVER_HELLO_MAX, alone=False)
@@ -48,28 +57,45 @@ class TlsAnswer:
 
     def receive_data(self, data: bytes) -> bool | None:
         """See `Answer`."""
-        if self._initial is None:
-            self._initial = data[0]
         try:
-            return self._receive_alert(data) if self._initial == _ALERT else self._receive_hello(data)
+            while data:
+                if self._initial is None:
+                    self._initial = data[0]
+                if self._initial != _ALERT:
+                    return self._receive_hello(data)
+                verdict, data = self._receive_alert(data)
+                if verdict is not None:
+                    return verdict
         except MalformedError:
             return False
+        return None
 
     def _receive_hello(self, data: bytes) -> bool | None:
         body = self._reader.receive_data_untrusted(data)
         return None if body is None else self._hello.is_answered_by_untrusted(body)
 
-    def _receive_alert(self, data: bytes) -> bool | None:
-        alert = self._alert
-        alert += data[: _ALERT_RECORD - len(alert)]
+    def _receive_alert(self, data: bytes) -> tuple[bool | None, bytes]:
+        """Whether this alert is an answer, and what comes behind it."""
+        alert, missing = self._alert, _ALERT_RECORD - len(self._alert)
+        alert += data[:missing]
         length = record_length(alert, _ALERT)
         if length is None or (length == _ALERT_LENGTH and len(alert) < _ALERT_RECORD):
-            return None
-        return length == _ALERT_LENGTH and alert[-2] in _ALERT_LEVELS and alert[-1] in _ALERT_DESCRIPTIONS
+            return None, b""
+        level, description = alert[-2:]
+        if length != _ALERT_LENGTH or level not in _ALERT_LEVELS or description not in _ALERT_DESCRIPTIONS:
+            return False, b""
+        if level == _FATAL or description == _CLOSE_NOTIFY:
+            self.is_refusal = True
+            return True, b""
+        self._initial = None
+        self._alert.clear()
+        return None, data[missing:]
 
 
 class HttpAnswer:
     """A status line; to the preface of HTTP/2 also the frame with which a server of it begins."""
+
+    is_refusal = False  # of what HTTP says that is not the proxy's business
 
     def __init__(self, *, http2: bool) -> None:
         self._http2 = http2

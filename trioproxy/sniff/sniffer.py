@@ -55,6 +55,11 @@ class Sniffer:
         """
         return self._confirmed
 
+    @property
+    def refused(self) -> bool:
+        """Whether the server has refused the client, in kind: then nothing may follow but the end."""
+        return self._answer is not None and self._answer.is_refusal
+
     def receive_client(self, data: bytes) -> None:
         """Take what the client sent; what is not needed is ignored."""
         if self.finding is not None or self._said is not None or not data:
