@@ -244,7 +244,7 @@ async def test_candidate_that_other_groups_forbid_is_not_relayed(
         await go_on.wait()
         return connected
 
-    monkeypatch.setattr("trioproxy.session.dial_first", dial_slowly)
+    monkeypatch.setattr("trioproxy.connecting.dial_first", dial_slowly)
     rules = {"group:staff": ["tcp:*(*)->127.0.0.3(*)"], "tenant:main": ["tcp:*(*)->127.0.0.2(*)"]}
     async with (
         running_server(

@@ -190,8 +190,8 @@ class SlowConnect:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.connected = trio.Event()
         self.go_on = trio.Event()
-        monkeypatch.setattr("trioproxy.session.dial", self.dial)
-        monkeypatch.setattr("trioproxy.session.dial_first", self.dial_first)
+        monkeypatch.setattr("trioproxy.connecting.dial", self.dial)
+        monkeypatch.setattr("trioproxy.connecting.dial_first", self.dial_first)
 
     async def dial(self, engine: Engine, fiber: Fiber, permit: Permit, **limits: Any) -> Channel:
         """In the place of the real one."""

@@ -10,6 +10,7 @@ import trio
 from trioproxy.accounting import Termination
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
+from trioproxy.connecting import take_on
 from trioproxy.dial import reply_for
 from trioproxy.engine import Channel
 from trioproxy.judge import Judge
@@ -28,7 +29,7 @@ async def wait_for_target(  # noqa: PLR0913, PLR0917 - the parts of a session
     listener: Listener,
     rights: Rights,
     expected: Address,
-    take_on: Callable[[socket.socket], Channel],
+    hold: Callable[[Channel], None],
 ) -> tuple[Channel, Permit]:
     """Listen, say where, and wait for the one who may connect; on the fiber of the session.
 
@@ -38,7 +39,7 @@ async def wait_for_target(  # noqa: PLR0913, PLR0917 - the parts of a session
         listener: where it came in.
         rights: told what the session goes by.
         expected: DST of the request.
-        take_on: makes an accepted socket the session's.
+        hold: makes what was accepted the session's.
 
     Returns:
         The target, and what permits it.
@@ -55,7 +56,7 @@ async def wait_for_target(  # noqa: PLR0913, PLR0917 - the parts of a session
     try:
         # It listens already: the target may connect at once.
         await client.succeed(listener.advertised(address_of(host)), port)
-        accept = partial(_accept, judge, rights, listening, permits, take_on)
+        accept = partial(_accept, judge, rights, listening, permits, hold)
         target, permit = await client.in_task(accept, until_end_of_input=True)
     finally:
         listening.close()
@@ -81,7 +82,7 @@ async def _accept(
     rights: Rights,
     listening: socket.socket,
     permits: Sequence[Permit],
-    take_on: Callable[[socket.socket], Channel],
+    hold: Callable[[Channel], None],
 ) -> tuple[Channel, Permit]:
     accepted: tuple[socket.socket, str, int] | None = None
     with trio.move_on_after(judge.services.limits.bind_s):
@@ -100,7 +101,8 @@ async def _accept(
         reset_on_close(sock)  # before the client has read our reply: the stranger need not wait
         sock.close()
         raise Ended(Termination.BIND_WRONG_TARGET, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
-    target = take_on(sock)
+    target = take_on(judge.services, sock)
+    hold(target)
     asked = attrs.evolve(expected, request=attrs.evolve(expected.request, port=port))
     permit = judge.permitted(judge.again(asked))
     rights.permits = (permit,)

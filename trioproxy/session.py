@@ -5,7 +5,6 @@
 Every way out is a named `Termination`. What a refused request would need to go on, a `Permit`, does not exist.
 """
 
-import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import assert_never
@@ -19,15 +18,13 @@ from trioproxy.associate import open_association, relay_association
 from trioproxy.binding import wait_for_target
 from trioproxy.client import Client, Ended, address_of, reset_on_close
 from trioproxy.config import Listener
-from trioproxy.dial import DialError, KeepAlive, candidates, dial, dial_first, reply_for
+from trioproxy.connecting import connect
 from trioproxy.engine import Channel
-from trioproxy.first_bytes import FirstBytes, Listening, look
 from trioproxy.judge import Judge
 from trioproxy.log import get_log
 from trioproxy.login import log_in
 from trioproxy.places import Places
-from trioproxy.policy import Permit, Reason, Refusal, RuleProtocol
-from trioproxy.policy.scans import Outcome
+from trioproxy.policy import Permit
 from trioproxy.protocol import (
     Address,
     Command,
@@ -35,20 +32,14 @@ from trioproxy.protocol import (
     ReplyMessage,
     Request,
 )
-from trioproxy.relay import ORDERLY, RelaySettings
+from trioproxy.relay import ORDERLY
+from trioproxy.relaying import forget_settings, relay_settings
 from trioproxy.rights import Rights
 from trioproxy.services import Services
-from trioproxy.sniff import SERVER_FIRST
 
 __all__ = ["Session"]
 
 CLOSE_WAIT_S = 1.0  # how long a refused client may take to read our answer (RFC 1928 section 6: at most 10 s)
-OUTCOMES = {
-    Reply.CONNECTION_NOT_ALLOWED_BY_RULESET: Outcome.DENIED,
-    Reply.CONNECTION_REFUSED: Outcome.REFUSED,
-}
-NO_SCAN = {Termination.LIMIT, Termination.QUOTA, Termination.BLOCKED, Termination.POLICY_STALE, Termination.REVOKED}
-REFUSED_S = 1.0  # for a client to read why TLS is refused, and to close
 HURRIED_WAIT_S = 0.05  # the same, where too many of one source do so at once
 
 
@@ -234,7 +225,7 @@ class Session:
         finally:
             self._leave_handshake()
             self._rights.leave()
-            self._services.engine.timers.end(REFUSED_S, self)
+            forget_settings(self._rights, self._services)
             self._close(termination, answered=bool(answer))
             self._ended(self)
 
@@ -298,25 +289,7 @@ class Session:
     # ---- CONNECT
 
     async def _connect(self, request: Request) -> Termination:
-        scans, identity = self._services.scans, self._judge.identity
-        wait_s = scans.wait_s(identity, self._client.source)
-        if wait_s is None:
-            self._services.counters["scan_limit"] += 1
-            raise Ended(Termination.LIMIT, Reply.CONNECTION_NOT_ALLOWED_BY_RULESET)
-        if wait_s:
-            await self._client.in_task(partial(trio.sleep, wait_s))
-        try:
-            permits = self._judge.permits_at_once(request.address, RuleProtocol.TCP)
-            if permits is None:
-                target, permit = await self._client.in_task(partial(self._dial_name, request))
-            else:
-                target, permit = await self._dial_address(permits[0])
-        except Ended as ended:
-            self._saw_failure(ended)
-            raise
-        if not permit.sniff:  # otherwise it may turn out to be what is no scan
-            self._saw(Outcome.CONNECTED)
-        self._rights.settle(permit)
+        target, permit = await connect(self._judge, self._client, self._rights, request.address, self._hold)
         host, port = target.sock.getsockname()[:2]
         if self._listener().bound_address == "zero":
             await self._client.send(ReplyMessage(Reply.SUCCEEDED, Address.ZERO))
@@ -324,133 +297,22 @@ class Session:
             await self._client.succeed(address_of(host), port)
         return await self._relay(target, permit)
 
-    def _saw_failure(self, ended: Ended) -> None:
-        """Tell who looks for scans; what limits, quotas, blocks and hours forbid says nothing of the target."""
-        verdict = self.flow.verdict
-        if ended.termination in NO_SCAN or (isinstance(verdict, Refusal) and verdict.reason is Reason.HOURS):
-            return
-        outcome = OUTCOMES.get(ended.reply or Reply.SUCCEEDED, Outcome.NO_ANSWER)
-        for candidate in candidates(self._rights.permits) if isinstance(verdict, Permit) else (verdict,):
-            self.flow.verdict = candidate
-            self._saw(outcome)
-        self.flow.verdict = verdict
-
-    def _saw(self, outcome: Outcome) -> None:
-        verdict = self.flow.verdict
-        if isinstance(verdict, Permit) and verdict.sniff and self._judge.may_ignore_scans(verdict):
-            return  # nobody will ever know what it was
-        self._services.scans.saw(self.flow, outcome)
-
-    async def _dial_address(self, permit: Permit) -> tuple[Channel, Permit]:
-        self._rights.permits = (permit,)
-        self._rights.admit(permit)
-        limits, descriptors = self._services.limits, self._services.descriptors_max
-        engine = self._services.engine
-        self._client.watch()
-        try:
-            self._target = await dial(
-                engine, self._fiber, permit, timeout_s=limits.connect_s, descriptors_max=descriptors
-            )
-        except DialError as exc:
-            raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
-        finally:
-            self._client.unwatch()
-        return self._target, self._judge.still_permitted(permit)
-
-    async def _dial_name(self, request: Request) -> tuple[Channel, Permit]:
-        self._rights.permits = permits = await self._judge.permits(request.address, RuleProtocol.TCP)
-        self.flow.verdict = permits[0]
-        self._rights.admit(permits[0])
-        limits, descriptors = self._services.limits, self._services.descriptors_max
-        try:
-            sock, permit = await dial_first(permits, timeout_s=limits.connect_s, descriptors_max=descriptors)
-        except DialError as exc:
-            raise Ended(Termination.CONNECT_FAILED, exc.reply) from exc
-        target = self._take_on(sock)
-        self._rights.permits = (permit,)  # before anything waits: the others are not what flows
-        if permit is not permits[0]:  # another target than the one that was counted
-            self.flow.verdict = permit
-            self._judge.count_target(permit, instead_of=permits[0])
-        return target, self._judge.still_permitted(permit)
-
-    def _take_on(self, sock: socket.socket) -> Channel:
-        """From now on it is the session's target, which `_close` closes."""
-        try:
-            self._target = self._services.engine.open(sock)
-        except OSError as exc:  # epoll has no room (max_user_watches)
-            sock.close()
-            raise Ended(Termination.CONNECT_FAILED, reply_for(exc)) from exc
-        return self._target
+    def _hold(self, target: Channel) -> None:
+        """From now on it is the session's, and `_close` closes it."""
+        self._target = target
 
     async def _relay(self, target: Channel, permit: Permit) -> Termination:
         self.flow.reply = Reply.SUCCEEDED
         relays, client = self._services.relays, self._client.channel
         # No name for the settings: they hold first bytes, and this frame lives as long as the relay.
-        return await relays.relay(self._fiber, self.flow, client, target, await self._settings(target, permit))
-
-    async def _settings(self, target: Channel, permit: Permit) -> RelaySettings:
-        """What the relay is told, once it is known what the flow is where a rule asks for it."""
-        limits, first = self._services.limits, None
-        try:
-            if permit.sniff:
-                try:
-                    permit, first = await self._look(target, permit)
-                finally:  # now it is known whether a rule says that it is no scan
-                    self._saw(Outcome.CONNECTED)
-            self._rights.settle(permit)
-        except Ended as ended:
-            raise Ended(ended.termination) from ended  # the client has its success reply
-        self._rights.begin_relay(permit)
-        allowance = self._rights.allowance
-        return RelaySettings(
-            permit,
-            limits.idle_s,
-            limits.half_closed_s,
-            KeepAlive(limits.dead_after_s).apply,
-            early_data=first.from_client if first is not None else self._client.take_early_data(),
-            client_ended=self._client.has_ended,
-            early_answer=first.from_target if first is not None else b"",
-            check=self._check(permit, first) if first is not None and not first.in_kind else None,
-            shape=allowance.shape() if allowance is not None else None,
-        )
-
-    async def _look(self, target: Channel, permit: Permit) -> tuple[Permit, FirstBytes]:
-        services, limits = self._services, self._services.limits
-        limits_s = (limits.idle_s, limits.handshake_s)
-        may_begin = bool(self._judge.foreseen(permit, SERVER_FIRST))
-        listening = Listening(may_begin, self._rights.gate_to_client(), services.relays.shaper)
-        first = await look(services.engine, self._fiber, self._client, target, self.flow, listening, limits_s)
-        permit = self._judge.found(permit, first.finding, first.left)
-        if first.in_kind is False:  # the target spoke first, and wrongly
-            unknown = self._judge.as_unknown(permit)
-            if unknown is None:
-                raise Ended(Termination.WRONG_ANSWER)
-            permit, first = unknown, attrs.evolve(first, in_kind=True)
-        self._rights.found(permit)
-        return permit, first
-
-    def _check(self, permit: Permit, first: FirstBytes) -> Callable[[bytes], bool | None]:
-        return partial(self._check_answer, permit, first.check, first.refused)  # not the bytes, for as long as it lives
-
-    def _check_answer(
-        self, permit: Permit, check: Callable[[bytes], bool | None], refused: Callable[[], bool], data: bytes
-    ) -> bool | None:
-        """Whether the target's answer may pass; one that is not in kind may where anything may."""
-        in_kind = check(data)
-        if in_kind is not False:
-            if refused():  # or two ends could agree on an alert, and on whatever they like from then on
-                self._services.engine.timers.begin(REFUSED_S, self, partial(self.end, Termination.WRONG_ANSWER))
-            return in_kind
-        unknown = self._judge.as_unknown(permit)
-        if unknown is not None:
-            self._rights.change(unknown)
-        return unknown is not None
+        settings = relay_settings(self._judge, self._client, self._rights, target, permit, self.end)
+        return await relays.relay(self._fiber, self.flow, client, target, await settings)
 
     # ---- BIND
 
     async def _bind(self, request: Request) -> Termination:
         target, permit = await wait_for_target(
-            self._judge, self._client, self._listener(), self._rights, request.address, self._take_on
+            self._judge, self._client, self._listener(), self._rights, request.address, self._hold
         )
         self._places.leave_listening()
         return await self._relay(target, permit)
