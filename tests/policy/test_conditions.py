@@ -24,6 +24,7 @@ from trioproxy.policy import (
     TimeZones,
 )
 from trioproxy.policy import policy as module
+from trioproxy.policy.hours import Hours
 from trioproxy.sniff import App, Finding
 
 ALICE = identity("alice", ["staff"])
@@ -149,6 +150,25 @@ def test_only_so_many_times_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     verdict = rules.judge(request("192.0.2.1"), at(6))
     assert isinstance(verdict, Refusal)
     assert verdict.reason is Reason.NO_RULE
+
+
+def test_the_second_refusal_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which choices of hours there are is found out once: a flood of refusals must not hold everybody up."""
+    rules = policy(
+        {"global": [f"tcp:*(*)->10.{i}.0.0/16(*) when={i % 12:02}:{i:02}-{12 + i % 12}:{i:02}" for i in range(50)]}
+    )
+    asked, cover = [0], Hours.cover
+
+    def counted(hours: Hours, minute: int) -> bool:
+        asked[0] += 1
+        return cover(hours, minute)
+
+    monkeypatch.setattr(Hours, "cover", counted)
+    assert isinstance(rules.judge(request("192.0.2.1"), at(6)), Refusal)
+    first, asked[0] = asked[0], 0
+    assert isinstance(rules.judge(request("192.0.2.1"), at(6)), Refusal)
+    assert first > 1_000
+    assert asked[0] <= 100
 
 
 def test_the_floor_stays_the_floor() -> None:
